@@ -1,0 +1,53 @@
+"""What may be asked of the views: typed predicates in, rows out. No SQL crosses this line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Operator = Literal["=", "!=", "~", "<", ">", "<=", ">="]
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """``field operator value``; the value is text as it came, converted by the column's type."""
+
+    field: str
+    operator: Operator
+    value: str
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    resource: str
+    conditions: Sequence[Condition] = ()
+    sort_by: str = "id"
+    descending: bool = False
+    page: int = 1
+    limit: int = 20
+    at: int | None = None
+    """Log position to look at; None: now."""
+    visible: Sequence[tuple[str, Sequence[int]]] = ()
+    """Access scope: (reference or id field, allowed ids), all must hold."""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    rows: list[dict[str, Any]]
+    """Wire values: references as names, times as ISO 8601, in declared order with ``id`` first."""
+    total: int
+    position: int
+    """Where the answer stands."""
+
+
+class ViewReader(Protocol):
+    async def page(self, query: Query) -> Page:
+        """Raises ``InvalidRequest`` naming an unknown field, a field that cannot be compared or a malformed value."""
+
+    async def row(self, resource: str, id: int, at: int | None = None) -> tuple[dict[str, Any] | None, int]:
+        """The record and the position of the answer."""
+
+    async def wait_for(self, position: int, deadline_seconds: float) -> None:
+        """Return when the views have folded ``position`` (a client reads its own writes). Raises ``DeadlineExceeded``."""
+
+    async def position_of(self, moment: str) -> int:
+        """``?at=``: a position, or an ISO 8601 time, as a position. Raises ``InvalidRequest``."""

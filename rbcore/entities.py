@@ -1,0 +1,199 @@
+"""Entities: the live state, one frozen struct per kind. ``evolve`` makes new ones; nothing changes one in place.
+
+Times are nanoseconds since 1970-01-01 UTC, 0 meaning never or not yet. References are integer ids, 0 meaning none;
+names are looked up where a view shows them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Entity(msgspec.Struct, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = ""
+    """Stream kind: ``task`` in ``task/17``."""
+
+    id: int
+
+
+class User(Entity, frozen=True, kw_only=True):
+    KIND = "user"
+    username: str
+    fullname: str = ""
+    email: str = ""
+    roles: tuple[str, ...] = ()
+    credential_id: str = ""
+    """Names the password hash in the secrets store; the hash itself never stands in the log."""
+    protected: bool = False
+
+
+class ClientGroup(Entity, frozen=True, kw_only=True):
+    KIND = "client_group"
+    name: str
+    description: str = ""
+    shared: bool = False
+    clustered: bool = False
+    protected: bool = False
+
+
+class MediaServer(Entity, frozen=True, kw_only=True):
+    KIND = "media_server"
+    hostname: str
+    hwid: str
+    type: str = "main"
+    description: str = ""
+    local_service_mode: str = "no"
+    created_ns: int = 0
+
+
+class Pool(Entity, frozen=True, kw_only=True):
+    KIND = "pool"
+    pool_name: str
+    pool_type: str
+    media_server: int
+    compression_type: str = "fast"
+    description: str = ""
+    retention_period: str | None = None
+    ignore_free_space_check: bool = False
+    algorithm: str | None = None
+    block_size: int | None = None
+    hash_length: int | None = None
+    meta_data_pool: int = 0
+    protected: bool = False
+
+
+class LocalCatalog(Entity, frozen=True, kw_only=True):
+    """A directory of a File system pool."""
+
+    KIND = "local_catalog"
+    path: str
+    pool: int
+    description: str = ""
+
+
+class UnauthorisedClient(Entity, frozen=True, kw_only=True):
+    KIND = "unauthorised_client"
+    hwid: str
+    hostname: str
+    public_key: str
+    address: str = ""
+    os_type: str = "Linux"
+    os_version: str = ""
+    agent_version: str = ""
+    first_seen_ns: int = 0
+    last_seen_ns: int = 0
+
+
+class Client(Entity, frozen=True, kw_only=True):
+    KIND = "client"
+    hwid: str
+    hostname: str
+    public_key: str
+    address: str = ""
+    os_type: str = "Linux"
+    os_version: str = ""
+    agent_version: str = ""
+    resource_types: tuple[str, ...] = ()
+    online: bool = False
+    last_online_ns: int = 0
+    group_id: int = 1
+    lsf_flag: bool = False
+    ls_pool: int = 1
+    lrl_flag: bool = False
+    storage_capacity: int = 0
+    description: str = ""
+    centralized_restore: bool = True
+    client_side_backup: bool = False
+    client_side_restore: bool = False
+
+
+class Task(Entity, frozen=True, kw_only=True):
+    KIND = "task"
+    task_type: str
+    status: str
+    status_reason: str = ""
+    resumes_as: str = ""
+    """The status a Paused task had, restored by continue."""
+    kill_ordered: bool = False
+    resource_type: str = ""
+    resource: str = ""
+    backup_type: str = ""
+    requested_backup_type: str = ""
+    client_id: int = 0
+    pool_id: int = 0
+    media_server_id: int = 0
+    local_catalog_id: int = 0
+    crypto: str = "nocrypt"
+    priority: int = 100
+    storage_duration: str = "1 year"
+    archiving: bool = False
+    backup_id: int = 0
+    parent_backup_id: int = 0
+    archive: str = ""
+    parameters: dict[str, Any] = {}
+    attempts: int = 0
+    retry_at_ns: int = 0
+    restarted_from: int = 0
+    created_ns: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+
+
+class Backup(Entity, frozen=True, kw_only=True):
+    """A record of the repository."""
+
+    KIND = "backup"
+    archive: str
+    ref_id: int
+    client_id: int
+    resource_type: str
+    resource: str
+    backup_type: str
+    pool_id: int
+    local_catalog_id: int
+    media_server_id: int
+    task_id: int
+    created_ns: int
+    started_ns: int
+    archive_size: int
+    data_size: int
+    files: int
+    problems: int
+    blocks: int
+    root: str
+    signature: str
+    crypto: str
+    compression: str
+    key_id: str
+    store_until_ns: int
+    verification_status: str = "Not Verified"
+    verified_ns: int = 0
+    findings: tuple[str, ...] = ()
+
+
+class PendingRemoval(Entity, frozen=True, kw_only=True):
+    """Bytes of a deleted backup that still stand in a catalog. Same id as the backup was; stream ``backup/<id>``."""
+
+    KIND = "pending_removal"
+    archive: str
+    local_catalog_id: int
+    task_id: int
+
+
+ENTITIES: dict[str, type[Entity]] = {
+    kind.KIND: kind
+    for kind in (
+        User,
+        ClientGroup,
+        MediaServer,
+        Pool,
+        LocalCatalog,
+        UnauthorisedClient,
+        Client,
+        Task,
+        Backup,
+        PendingRemoval,
+    )
+}

@@ -1,0 +1,302 @@
+"""Events: every state change, as it stands in the log for ever.
+
+A released shape is never edited: a new shape gets a new ``schema`` number and an upcaster in ``eventlog/upcasting.py``.
+Bodies are msgpack maps with the field names below, so that an auditor can read them without this code. Times are
+nanoseconds since 1970-01-01 UTC. No event carries a secret: credentials and keys live in the secrets store and events
+name them by id.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One event as stored. ``body`` is the raw msgpack of the event struct named by ``type`` and ``schema``."""
+
+    position: int
+    """Place in the one order of all events: 1, 2, 3, ... without gaps."""
+    time_ns: int
+    stream: str
+    """``<kind>/<id>``: ``task/17``, ``pool/1``."""
+    version: int
+    """1 for the first event of the stream, without gaps."""
+    type: str
+    schema: int
+    actor: str
+    """Who: ``user:rubackup``, ``client:525a99154f3505a2``, ``actor:dispatcher``."""
+    command_id: str
+    causation: int
+    """Position of the event that led to this one; 0 when a person or a device did."""
+    correlation: str
+    """Names the conversation: command id of the first command in it."""
+    body: msgspec.Raw
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Base of event bodies. ``TYPE`` is the name in the log."""
+
+    TYPE: ClassVar[str] = ""
+    SCHEMA: ClassVar[int] = 1
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """What ``decide`` returns: an event and the stream it belongs to."""
+
+    stream: str
+    event: Event
+
+
+# --- records of declared resources (users, pools, local catalogs, clients' parameters, ...) -------------------------
+
+
+class RecordCreated(Event, frozen=True, gc=False):
+    TYPE = "record.created"
+    fields: dict[str, Any]
+    """Every field of the new record except ``id`` (the stream names it). References are ids."""
+
+
+class RecordChanged(Event, frozen=True, gc=False):
+    TYPE = "record.changed"
+    changes: dict[str, Any]
+
+
+class RecordDeleted(Event, frozen=True, gc=False):
+    TYPE = "record.deleted"
+
+
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+class ClientAppeared(Event, frozen=True, gc=False):
+    """An agent that nobody authorised yet reported itself. Stream ``unauthorised_client/<id>``."""
+
+    TYPE = "client.appeared"
+    hwid: str
+    hostname: str
+    public_key: str
+    """Ed25519 public key, hex."""
+    address: str
+    os_type: str
+    os_version: str
+    agent_version: str
+
+
+class ClientAuthorised(Event, frozen=True, gc=False):
+    """The identity is pinned from here on. Stream ``client/<id>``; ``unauthorised_client/<unauthorised_id>`` ends."""
+
+    TYPE = "client.authorised"
+    unauthorised_id: int
+    hwid: str
+    hostname: str
+    public_key: str
+    address: str
+    os_type: str
+    os_version: str
+    agent_version: str
+
+
+class ClientReported(Event, frozen=True, gc=False):
+    """Facts an agent told about itself that differ from what was known."""
+
+    TYPE = "client.reported"
+    hostname: str
+    address: str
+    os_type: str
+    os_version: str
+    agent_version: str
+    resource_types: list[str]
+
+
+class ClientConnected(Event, frozen=True, gc=False):
+    TYPE = "client.connected"
+
+
+class ClientDisconnected(Event, frozen=True, gc=False):
+    TYPE = "client.disconnected"
+    reason: str
+
+
+class ClientRefused(Event, frozen=True, gc=False):
+    """Somebody came with this client's hwid and another key. Stream ``client/<id>``; state does not change."""
+
+    TYPE = "client.refused"
+    address: str
+    public_key: str
+    reason: str
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+class TaskQueued(Event, frozen=True, gc=False):
+    TYPE = "task.queued"
+    task_type: str
+    resource_type: str
+    resource: str
+    backup_type: str
+    client_id: int
+    """Owner of the data; for Restore the client that restores."""
+    pool_id: int
+    crypto: str
+    priority: int
+    storage_duration: str
+    archiving: bool
+    backup_id: int
+    """The backup that is restored, verified or deleted; 0 for backups."""
+    parameters: dict[str, Any]
+    """``module_extensions``, ``common_modules_extensions`` and, for Restore, ``restore_task``, as they came."""
+    restarted_from: int
+
+
+class TaskAssigned(Event, frozen=True, gc=False):
+    """Where the task will run, and what else was looked at."""
+
+    TYPE = "task.assigned"
+    media_server_id: int
+    pool_id: int
+    local_catalog_id: int
+    backup_type: str
+    """As carried out: an incremental without a usable parent becomes full."""
+    parent_backup_id: int
+    archive: str
+    """Name of the archive to be written: 32 hex digits."""
+    reason: str
+    rejected: list[str]
+    """One sentence per option that was not taken, with its reason."""
+
+
+class TaskStatusChanged(Event, frozen=True, gc=False):
+    TYPE = "task.status_changed"
+    previous: str
+    status: str
+    reason: str
+    retry_at_ns: int = 0
+    """When a Suspended task is tried again; 0: on an event (a peer returns, an operator continues)."""
+
+
+class TaskNoted(Event, frozen=True, gc=False):
+    """Lines of the task's journals (server_task_info, client_task_info)."""
+
+    TYPE = "task.noted"
+    side: str
+    """``server`` or ``client``."""
+    severity: str
+    """``info``, ``warning`` or ``error``."""
+    lines: list[str]
+
+
+class TaskRemoved(Event, frozen=True, gc=False):
+    TYPE = "task.removed"
+
+
+# --- repository ------------------------------------------------------------------------------------------------------
+
+
+class BackupRecorded(Event, frozen=True, gc=False):
+    """The archive is on stable storage, complete and re-readable: from here on it can be restored."""
+
+    TYPE = "backup.recorded"
+    archive: str
+    ref_id: int
+    """Parent in the chain; 0 for a full backup."""
+    client_id: int
+    resource_type: str
+    resource: str
+    backup_type: str
+    pool_id: int
+    local_catalog_id: int
+    media_server_id: int
+    task_id: int
+    started_ns: int
+    archive_size: int
+    """Stored bytes: what the archive occupies."""
+    data_size: int
+    """Bytes of file content the backup describes."""
+    files: int
+    problems: int
+    """Files that could not be read whole."""
+    blocks: int
+    root: str
+    """Root digest, hex (docs/format.md)."""
+    signature: str
+    """Ed25519 signature of the root by the client, hex; empty: unsigned."""
+    crypto: str
+    compression: str
+    key_id: str
+    """Fingerprint of the client's master key, hex; empty without encryption."""
+    store_until_ns: int
+
+
+class BackupVerified(Event, frozen=True, gc=False):
+    TYPE = "backup.verified"
+    task_id: int
+    status: str
+    """Verification status (vocabulary)."""
+    bytes_read: int
+    findings: list[str]
+    """What is damaged, named exactly: block, container, offset. Bounded; the last line says how many more."""
+
+
+class BackupStoreUntilChanged(Event, frozen=True, gc=False):
+    TYPE = "backup.store_until_changed"
+    store_until_ns: int
+
+
+class BackupDeleted(Event, frozen=True, gc=False):
+    """The backup is no longer offered. Its bytes go later (law 4)."""
+
+    TYPE = "backup.deleted"
+    task_id: int
+    """The Delete task that removes the bytes."""
+    because_of: int
+    """Id of the backup whose deletion took this one along; 0: asked for by itself."""
+
+
+class BackupBytesRemoved(Event, frozen=True, gc=False):
+    TYPE = "backup.bytes_removed"
+    bytes_removed: int
+
+
+# --- access ----------------------------------------------------------------------------------------------------------
+
+
+class LoginSucceeded(Event, frozen=True, gc=False):
+    """Stream ``user/<id>``."""
+
+    TYPE = "access.login_succeeded"
+    address: str
+
+
+class LoginFailed(Event, frozen=True, gc=False):
+    """Stream ``access/0``: the name need not exist."""
+
+    TYPE = "access.login_failed"
+    user_name: str
+    address: str
+    reason: str
+
+
+class LoggedOut(Event, frozen=True, gc=False):
+    TYPE = "access.logged_out"
+    reason: str
+    """``logout``, ``refresh token reused``."""
+
+
+class AccessDeniedNoted(Event, frozen=True, gc=False):
+    """Stream ``access/0``."""
+
+    TYPE = "access.denied"
+    user_name: str
+    method: str
+    path: str
+    address: str
+
+
+def all_events() -> dict[str, type[Event]]:
+    """Event type name -> struct, for decoding."""
+    found = {kind.TYPE: kind for kind in Event.__subclasses__()}
+    assert len(found) == len(Event.__subclasses__()), "event type names are unique"
+    return found

@@ -1,0 +1,94 @@
+"""Ports: what the deterministic code needs from the world that is not deterministic (DESIGN, law 6).
+
+Interfaces only. ``drivers/`` implements them for the real world, ``drivers/simulated/`` for simulation. A test forbids
+``time.time``, ``random``, ``os.urandom``, ``uuid``, ``threading`` and ``open`` outside of drivers, the log store and the
+agent's file workers. Sleeping is ``trio.sleep``: trio's own clock is already virtual in tests and simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Wall-clock time. May jump backwards; nothing may rely on it being monotonic."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC."""
+
+
+class Randomness(Protocol):
+    def token_bytes(self, length: int) -> bytes:
+        """``length`` bytes, unpredictable in production and drawn from the seed in simulation."""
+
+
+class Threads(Protocol):
+    """Where blocking or CPU-bound work goes, so that the trio loop is never blocked."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run ``work`` on a worker thread (simulation: at once, in place). Bounded; waits for a free thread.
+
+        Cancellation: not abandoned. The call returns after ``work`` did, so keep pieces of work short (1-8 MiB).
+        """
+
+
+class World(Protocol):
+    """The three that nearly every actor needs, in one handle."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def randomness(self) -> Randomness: ...
+    @property
+    def threads(self) -> Threads: ...
+
+
+class VolumeFile(Protocol):
+    """An open file of a volume. Blocking calls: use them on a worker thread."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of ``data``. Raises ``StorageFull`` when there is no room (nothing partial is kept as valid by readers)."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``, fewer only at the end of the file."""
+
+    def size(self) -> int: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def sync(self) -> None:
+        """Return when everything written is on stable storage."""
+
+    def close(self) -> None: ...
+
+
+class Volume(Protocol):
+    """A directory tree that a storage actor owns. Paths are relative, ``/`` between components, never ``..``."""
+
+    def create(self, path: str) -> VolumeFile:
+        """A new empty file; it must not exist."""
+
+    def open(self, path: str, *, writable: bool = False) -> VolumeFile:
+        """Raises ``NotFound``."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def list(self, path: str) -> list[str]:
+        """Names in a directory, sorted; empty when it does not exist."""
+
+    def size(self, path: str) -> int: ...
+
+    def make_directory(self, path: str) -> None: ...
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def remove(self, path: str) -> int:
+        """Remove a file, or a directory with everything in it; the number of bytes that were freed, 0 when not there."""
+
+    def sync_directory(self, path: str) -> None:
+        """Make creations, renames and removals in the directory durable."""
+
+    def free_bytes(self) -> int: ...
