@@ -237,6 +237,11 @@ class Attached(Frame, frozen=True, kw_only=True):
     """Block numbers below this one are stored; 0: nothing is."""
     manifest_blocks: list[int]
     """Numbers of the manifest blocks among them, ascending: what a resumed backup compares with."""
+    root_so_far: bytes = b""
+    """Where the root's chain (``rbcore.archive.root``) stands after the last durable block: the agent goes on from it.
+
+    Empty when nothing is durable, and for a restore.
+    """
 
 
 class Blocks(Frame, frozen=True, kw_only=True):
@@ -279,7 +284,12 @@ class Committed(Frame, frozen=True, kw_only=True):
 
 
 class Fetch(Frame, frozen=True, kw_only=True):
-    """Blocks ``numbers`` (ascending) of ``archive``, which must be the task's archive or one of its chain."""
+    """Blocks ``numbers`` (ascending) of ``archive``, which must be the task's archive or one of its chain.
+
+    Answered, in the order of the requests, with Blocks frames and one ``EndOfBlocks``. A block that the store cannot read or that
+    is damaged there is left out: the agent names the files that needed it. Several requests may be under way; the daemon sends no
+    more than ``credit_bytes`` that ``Received`` has not returned. Valid for a backup, too: its own unfinished archive and its parent.
+    """
 
     archive: str
     numbers: list[int]
@@ -291,8 +301,18 @@ class FetchManifest(Frame, frozen=True, kw_only=True):
     archive: str
 
 
+class FetchTrailer(Frame, frozen=True, kw_only=True):
+    """The trailer block of ``archive``, answered as ``Fetch`` is.
+
+    A reader starts here: the trailer's index says which manifest blocks are valid (a resumed archive also holds those of the
+    attempt before), and the reader then asks for them by number as it goes.
+    """
+
+    archive: str
+
+
 class EndOfBlocks(Frame, frozen=True, kw_only=True):
-    pass
+    """The answer to one ``Fetch``, ``FetchTrailer`` or ``FetchManifest`` is complete."""
 
 
 class Refusal(Frame, frozen=True, kw_only=True):
@@ -302,5 +322,16 @@ class Refusal(Frame, frozen=True, kw_only=True):
 
 
 DataFrame = (
-    Attach | Attached | Blocks | Stored | Received | Commit | Committed | Fetch | FetchManifest | EndOfBlocks | Refusal
+    Attach
+    | Attached
+    | Blocks
+    | Stored
+    | Received
+    | Commit
+    | Committed
+    | Fetch
+    | FetchManifest
+    | FetchTrailer
+    | EndOfBlocks
+    | Refusal
 )
