@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated, TypeAlias
 
 import msgspec
+
+U32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""Bounds are checked when a manifest is decoded: a restore trusts what it reads."""
 
 BLOCK_BYTES_MAX = 4 * 1024 * 1024
 """Largest plaintext of one block. Writers choose less (the agent: 1 MiB)."""
@@ -14,6 +19,11 @@ class BlockKind(enum.IntEnum):
     PAYLOAD = 1
     MANIFEST = 2
     TRAILER = 3
+
+
+class BlockFlag(enum.IntFlag):
+    MANIFEST_BEGINS = 1
+    """First block of a manifest: manifest blocks before it are of an attempt that was interrupted, and superseded."""
 
 
 class Compression(enum.IntEnum):
@@ -39,38 +49,38 @@ class EntryType(enum.IntEnum):
     """A further name of a file that stands earlier in the manifest under ``link_target``."""
 
 
-class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     """Where a run of file content stands. Runs are ascending by ``file_offset``; what none covers is a hole (zeros)."""
 
-    file_offset: int
-    length: int
-    archive: int
+    file_offset: U63
+    length: U32
+    archive: U32
     """Index into the trailer's ``archives``: 0 is this archive, others are ancestors."""
-    block: int
-    block_offset: int
+    block: U63
+    block_offset: U32
     """Into the plaintext of the block. A run lies within one block."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     """One name. Entries stand in depth-first order, names within a directory ascending by bytes: sorted by components."""
 
     path: bytes
     """Relative to the root of the backup, ``/`` between components, no leading ``/``; the root itself is ``b""``."""
     type: EntryType
-    mode: int
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
     """Permission bits including setuid, setgid, sticky."""
-    uid: int
-    gid: int
+    uid: U32
+    gid: U32
     owner: str
     group: str
     mtime_ns: int
     ctime_ns: int
     """For comparing only; cannot be restored."""
-    size: int
+    size: U63
     device: int
     inode: int
     """``device`` and ``inode`` of the source: for comparing and hard links only."""
-    links: int
+    links: U32
     extents: list[Extent] = []
     link_target: bytes = b""
     rdev: int = 0
@@ -81,15 +91,18 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     atime_ns: int = 0
     flags: int = 0
     """Inode flags as of FS_IOC_GETFLAGS that a restore may set (immutable, append-only, nodump); 0 when not read."""
+    continued: bool = False
+    """In stored manifests only: the next entry has the same path and goes on with the extents. ``ManifestReader`` joins them."""
 
 
-class ManifestIndexRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    block: int
+class ManifestIndexRow(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    block: U63
     first_path: bytes
-    entries: int
+    """The path of the block's first entry, cut after 255 bytes: a lower bound of what stands in the block."""
+    entries: U32
 
 
-class Trailer(msgspec.Struct, frozen=True):
+class Trailer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Plaintext of the trailer block."""
 
     version: int
@@ -98,10 +111,10 @@ class Trailer(msgspec.Struct, frozen=True):
     manifest: list[ManifestIndexRow]
     resource: str
     """The path that was backed up."""
-    entries: int
-    files: int
-    data_size: int
-    problems: int
+    entries: U63
+    files: U63
+    data_size: U63
+    problems: U63
     started_ns: int
     ended_ns: int
     hostname: str
