@@ -35,6 +35,7 @@ class ClientGroup(Entity, frozen=True, kw_only=True):
     description: str = ""
     shared: bool = False
     clustered: bool = False
+    launch_attempts_limit: int = 1
     protected: bool = False
 
 
@@ -82,6 +83,7 @@ class UnauthorisedClient(Entity, frozen=True, kw_only=True):
     os_type: str = "Linux"
     os_version: str = ""
     agent_version: str = ""
+    resource_types: tuple[str, ...] = ()
     first_seen_ns: int = 0
     last_seen_ns: int = 0
 
@@ -109,6 +111,14 @@ class Client(Entity, frozen=True, kw_only=True):
     client_side_restore: bool = False
 
 
+class FormerClient(Entity, frozen=True, kw_only=True):
+    """A client that is no longer authorised. Same id as the client had, which it gets back when it is authorised again."""
+
+    KIND = "former_client"
+    hwid: str
+    hostname: str
+
+
 class Task(Entity, frozen=True, kw_only=True):
     KIND = "task"
     task_type: str
@@ -116,7 +126,6 @@ class Task(Entity, frozen=True, kw_only=True):
     status_reason: str = ""
     resumes_as: str = ""
     """The status a Paused task had, restored by continue."""
-    kill_ordered: bool = False
     resource_type: str = ""
     resource: str = ""
     backup_type: str = ""
@@ -134,6 +143,8 @@ class Task(Entity, frozen=True, kw_only=True):
     archive: str = ""
     parameters: dict[str, Any] = {}
     attempts: int = 0
+    """Attempts in a row that made nothing more durable."""
+    durable_blocks: int = 0
     retry_at_ns: int = 0
     restarted_from: int = 0
     created_ns: int = 0
@@ -168,6 +179,8 @@ class Backup(Entity, frozen=True, kw_only=True):
     compression: str
     key_id: str
     store_until_ns: int
+    storage_duration: str = ""
+    signature_valid: bool = False
     verification_status: str = "Not Verified"
     verified_ns: int = 0
     findings: tuple[str, ...] = ()
@@ -182,6 +195,16 @@ class PendingRemoval(Entity, frozen=True, kw_only=True):
     task_id: int
 
 
+class LoginFailures(Entity, frozen=True, kw_only=True):
+    """Failed logins in a row of one user name from one address. A newer failure gets a newer id: the lowest is the oldest."""
+
+    KIND = "login_failures"
+    user_name: str
+    address: str
+    count: int
+    last_ns: int
+
+
 ENTITIES: dict[str, type[Entity]] = {
     kind.KIND: kind
     for kind in (
@@ -192,8 +215,10 @@ ENTITIES: dict[str, type[Entity]] = {
         LocalCatalog,
         UnauthorisedClient,
         Client,
+        FormerClient,
         Task,
         Backup,
         PendingRemoval,
+        LoginFailures,
     )
 }

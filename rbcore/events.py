@@ -82,6 +82,7 @@ class ClientAppeared(Event, frozen=True, gc=False):
     os_type: str
     os_version: str
     agent_version: str
+    resource_types: list[str] = []
 
 
 class ClientAuthorised(Event, frozen=True, gc=False):
@@ -96,6 +97,17 @@ class ClientAuthorised(Event, frozen=True, gc=False):
     os_type: str
     os_version: str
     agent_version: str
+    resource_types: list[str] = []
+
+
+class ClientRevoked(Event, frozen=True, gc=False):
+    """The client is no longer authorised (DELETE clients): ``unauthorised_client/<unauthorised_id>`` takes its facts over.
+
+    Stream ``client/<id>``. Backups and tasks keep the client's id, and the same hwid gets it back when it is authorised again.
+    """
+
+    TYPE = "client.revoked"
+    unauthorised_id: int
 
 
 class ClientReported(Event, frozen=True, gc=False):
@@ -152,7 +164,7 @@ class TaskQueued(Event, frozen=True, gc=False):
 
 
 class TaskAssigned(Event, frozen=True, gc=False):
-    """Where the task will run, and what else was looked at."""
+    """Where the task will run, and what else was looked at. Its status is Assigned from here on."""
 
     TYPE = "task.assigned"
     media_server_id: int
@@ -175,6 +187,8 @@ class TaskStatusChanged(Event, frozen=True, gc=False):
     reason: str
     retry_at_ns: int = 0
     """When a Suspended task is tried again; 0: on an event (a peer returns, an operator continues)."""
+    durable_blocks: int = 0
+    """Blocks of the task's archive on stable storage; 0: the reporter does not know. More than before is progress."""
 
 
 class TaskNoted(Event, frozen=True, gc=False):
@@ -228,6 +242,9 @@ class BackupRecorded(Event, frozen=True, gc=False):
     key_id: str
     """Fingerprint of the client's master key, hex; empty without encryption."""
     store_until_ns: int
+    storage_duration: str = ""
+    signature_valid: bool = False
+    """Whether the signature held against the pinned key when the archive arrived."""
 
 
 class BackupVerified(Event, frozen=True, gc=False):
@@ -277,6 +294,8 @@ class LoginFailed(Event, frozen=True, gc=False):
     user_name: str
     address: str
     reason: str
+    in_a_row: int = 0
+    """Failures of this name from this address without a success or a block's end between; 0: not counted, it was blocked."""
 
 
 class LoggedOut(Event, frozen=True, gc=False):

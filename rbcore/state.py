@@ -6,13 +6,15 @@ that did not reach the disk can be taken back; entities themselves are immutable
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from blake3 import blake3
 
-from rbcore.entities import ENTITIES, Entity
+from rbcore.entities import ENTITIES, Entity, Task
+from rbcore.indexes import Indexes
+from rbcore.vocabulary import ACTIVE_STATUSES
 
 E = TypeVar("E", bound=Entity)
 
@@ -33,13 +35,14 @@ class State:
     entity of that kind gets (ids are never used twice).
     """
 
-    __slots__ = ("next_ids", "position", "tables", "versions")
+    __slots__ = ("indexes", "next_ids", "position", "tables", "versions")
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[int, Any]] = {kind: {} for kind in ENTITIES}
         self.versions: dict[str, int] = {}
         self.next_ids: dict[str, int] = dict.fromkeys(ENTITIES, 1)
         self.position = 0
+        self.indexes = Indexes()
 
     def find(self, kind: type[E], id: int) -> E | None:
         found: E | None = self.tables[kind.KIND].get(id)
@@ -50,27 +53,59 @@ class State:
         table: dict[int, E] = self.tables[kind.KIND]
         return iter([table[key] for key in sorted(table)])
 
+    def by_key(self, kind: type[E], key: object) -> E | None:
+        """The entity that its own key names: a pool by name, a client by hwid (``rbcore.indexes.KEYS``)."""
+        id = self.indexes.by_key[kind.KIND].get(key)
+        return None if id is None else self.find(kind, id)
+
+    def tasks_in(self, *statuses: str) -> list[Task]:
+        """Tasks with one of these statuses, ascending by id. Costs what it returns."""
+        by_status = self.indexes.tasks_by_status
+        table: dict[int, Task] = self.tables[Task.KIND]
+        return [table[id] for id in sorted(id for status in statuses for id in by_status[status])]
+
+    def active_tasks(self) -> list[Task]:
+        """Tasks that have not ended, ascending by id."""
+        return self.tasks_in(*ACTIVE_STATUSES)
+
     def next_id(self, kind: type[Entity]) -> int:
         return self.next_ids[kind.KIND]
 
     def replace(self, kind: str, id: int, entity: Entity | None) -> Undo:
         """Put ``entity`` (None: remove) in its place and say what was there."""
         table = self.tables[kind]
-        undo = Undo(kind, id, table.get(id), self.next_ids[kind])
+        before = table.get(id)
+        undo = Undo(kind, id, before, self.next_ids[kind])
         if entity is None:
             table.pop(id, None)
         else:
             table[id] = entity
             if id >= self.next_ids[kind]:
                 self.next_ids[kind] = id + 1
+        self.indexes.update(kind, before, entity)
         return undo
 
     def take_back(self, undo: Undo) -> None:
+        """Undo one ``replace``; later ones on the same entity must have been taken back before."""
+        table = self.tables[undo.kind]
+        self.indexes.update(undo.kind, table.get(undo.id), undo.before)
         if undo.before is None:
-            self.tables[undo.kind].pop(undo.id, None)
+            table.pop(undo.id, None)
         else:
-            self.tables[undo.kind][undo.id] = undo.before
+            table[undo.id] = undo.before
         self.next_ids[undo.kind] = undo.next_id_before
+
+    def take_back_all(self, undos: Sequence[Undo], stream: str, version: int, position: int) -> None:
+        """Undo what ``apply`` did with the event at ``position``, version ``version`` of ``stream``: the newest event first."""
+        assert self.position == position, "events are taken back in reverse order"
+        assert self.versions[stream] == version, "events are taken back in reverse order"
+        for undo in reversed(undos):
+            self.take_back(undo)
+        if version > 1:
+            self.versions[stream] = version - 1
+        else:
+            del self.versions[stream]
+        self.position = position - 1
 
     def digest(self) -> str:
         """BLAKE3-256 over all entities and counters in a canonical order: two replays agree or they do not."""

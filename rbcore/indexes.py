@@ -1,0 +1,140 @@
+"""Indexes of the state: what decisions look up instead of scanning.
+
+An index is a function of the tables alone. ``State.replace`` changes it together with its table and ``State.take_back`` does
+the same with the two sides exchanged, so indexes are never recorded, never digested, and right after every undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rbcore.entities import (
+    Backup,
+    Client,
+    ClientGroup,
+    Entity,
+    FormerClient,
+    LocalCatalog,
+    LoginFailures,
+    MediaServer,
+    PendingRemoval,
+    Pool,
+    Task,
+    UnauthorisedClient,
+    User,
+)
+from rbcore.vocabulary import TASK_STATUSES
+
+KEYS: dict[str, Callable[[Any], Any]] = {
+    User.KIND: lambda user: user.username,
+    ClientGroup.KIND: lambda group: group.name,
+    MediaServer.KIND: lambda server: server.hostname,
+    Pool.KIND: lambda pool: pool.pool_name,
+    LocalCatalog.KIND: lambda catalog: catalog.path,
+    Client.KIND: lambda client: client.hwid,
+    FormerClient.KIND: lambda client: client.hwid,
+    UnauthorisedClient.KIND: lambda client: (client.hwid, client.public_key),
+    Backup.KIND: lambda backup: backup.archive,
+    PendingRemoval.KIND: lambda removal: removal.archive,
+    LoginFailures.KIND: lambda failures: (failures.user_name, failures.address),
+}
+"""Kind -> the key, besides its id, that names one entity of the kind."""
+
+BackupGroup = tuple[int, str, str]
+"""Client id, resource type, resource: backups that may form chains with each other."""
+
+
+class Indexes:
+    """See the module. Read by decisions; changed by ``State`` alone."""
+
+    __slots__ = ("_backups", "by_key", "children", "groups", "online_clients", "tasks_by_status")
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, dict[Any, int]] = {kind: {} for kind in KEYS}
+        self.tasks_by_status: dict[str, set[int]] = {status: set() for status in TASK_STATUSES}
+        self.online_clients: set[int] = set()
+        self.children: dict[int, set[int]] = {}
+        """Backup id -> ids of the backups whose parent it is."""
+        self.groups: dict[BackupGroup, set[int]] = {}
+        self._backups: dict[tuple[str, int], int] = {}
+
+    def backups_of(self, attribute: str, id: int) -> int:
+        """How many backups name ``id`` in ``client_id``, ``pool_id`` or ``local_catalog_id``."""
+        return self._backups.get((attribute, id), 0)
+
+    def update(self, kind: str, before: Any, after: Any) -> None:
+        """``before`` was the entity, ``after`` is; None: there was or is none."""
+        if kind == "task":
+            self._update_task(before, after)
+            return
+        key_of = KEYS.get(kind)
+        if key_of is not None:
+            self._update_key(self.by_key[kind], key_of, before, after)
+        if kind == "backup":
+            self._update_backup(before, after)
+        elif kind == "client":
+            if before is not None:
+                self.online_clients.discard(before.id)
+            if after is not None and after.online:
+                self.online_clients.add(after.id)
+
+    def _update_task(self, before: Task | None, after: Task | None) -> None:
+        old = None if before is None else before.status
+        new = None if after is None else after.status
+        if old == new:
+            return
+        if before is not None:
+            self.tasks_by_status[before.status].discard(before.id)
+        if after is not None:
+            self.tasks_by_status[after.status].add(after.id)
+
+    @staticmethod
+    def _update_key(
+        ids: dict[Any, int], key_of: Callable[[Any], Any], before: Entity | None, after: Entity | None
+    ) -> None:
+        if before is not None:
+            key = key_of(before)
+            # Another entity may have taken the key over within the same batch; its entry stays.
+            if ids.get(key) == before.id:
+                del ids[key]
+        if after is not None:
+            ids[key_of(after)] = after.id
+
+    def _update_backup(self, before: Backup | None, after: Backup | None) -> None:
+        if before is not None and after is not None:
+            assert _place(before) == _place(after), "a backup does not change its place in the chain or in the storage"
+            return
+        if before is not None:
+            _remove(self.children, before.ref_id, before.id)
+            _remove(self.groups, group_of(before), before.id)
+            for place in _place(before):
+                self._backups[place] -= 1
+                if not self._backups[place]:
+                    del self._backups[place]
+        if after is not None:
+            if after.ref_id:
+                self.children.setdefault(after.ref_id, set()).add(after.id)
+            self.groups.setdefault(group_of(after), set()).add(after.id)
+            for place in _place(after):
+                self._backups[place] = self._backups.get(place, 0) + 1
+
+
+def group_of(backup: Backup) -> BackupGroup:
+    return backup.client_id, backup.resource_type, backup.resource
+
+
+def _place(backup: Backup) -> tuple[tuple[str, int], ...]:
+    return (
+        ("client_id", backup.client_id),
+        ("pool_id", backup.pool_id),
+        ("local_catalog_id", backup.local_catalog_id),
+    )
+
+
+def _remove(sets: dict[Any, set[int]], key: Any, id: int) -> None:
+    members = sets.get(key)
+    if members is not None:
+        members.discard(id)
+        if not members:
+            del sets[key]
