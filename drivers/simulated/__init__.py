@@ -1,0 +1,1 @@
+"""The world of a simulation: everything that is not deterministic, drawn from one seed."""
