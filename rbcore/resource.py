@@ -81,12 +81,16 @@ class Interval(Field):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference(Field):
-    """Names a record of another resource on the wire; an integer id in the entity."""
+    """Names a record of another resource on the wire; an integer id in the entity, 0 for none (null on the wire).
+
+    ``default`` is an id. Names are looked up by the target's own key (``rbcore.indexes.KEYS``).
+    """
 
     to: str
     """Stream kind of the target, ``pool``."""
     by: str
-    """Column of the target that stands on the wire; ``client`` references stand as ``hostname (hwid)``."""
+    """Column of the target that stands on the wire; ``client`` references stand as ``hostname (hwid)``, which is the target's
+    computed column ``client``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

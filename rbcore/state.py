@@ -55,14 +55,14 @@ class State:
 
     def by_key(self, kind: type[E], key: object) -> E | None:
         """The entity that its own key names: a pool by name, a client by hwid (``rbcore.indexes.KEYS``)."""
-        id = self.indexes.by_key[kind.KIND].get(key)
-        return None if id is None else self.find(kind, id)
+        found = self.indexes.by_key[kind.KIND].get(key)
+        return None if found is None else self.find(kind, found)
 
     def tasks_in(self, *statuses: str) -> list[Task]:
         """Tasks with one of these statuses, ascending by id. Costs what it returns."""
         by_status = self.indexes.tasks_by_status
         table: dict[int, Task] = self.tables[Task.KIND]
-        return [table[id] for id in sorted(id for status in statuses for id in by_status[status])]
+        return [table[key] for key in sorted(key for status in statuses for key in by_status[status])]
 
     def active_tasks(self) -> list[Task]:
         """Tasks that have not ended, ascending by id."""

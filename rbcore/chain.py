@@ -1,0 +1,124 @@
+"""Chains of backups: who may be whose parent, and who goes when one goes. Pure functions of the state.
+
+An incremental backup refers to the newest usable backup of its group, a differential one to the newest usable full backup
+(reference 3.5). A group is one resource of one client. Usable means: it and every ancestor are there and not Broken, it was
+written with the same crypto, and into a pool of the same type. Compression may differ: blocks describe themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from rbcore.entities import Backup, Pool
+from rbcore.state import State
+from rbcore.vocabulary import BackupType, VerificationStatus
+
+CHAIN_LENGTH_MAX = 1000
+"""Links of one chain. A backup that would be longer is made full, so that a restore stays bounded."""
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new backup refers to. ``reason`` says why, and why not others (one sentence each, newest first)."""
+
+    backup: Backup | None
+    reason: str
+    rejected: list[str] = []
+
+
+def ancestors(state: State, backup: Backup) -> list[Backup]:
+    """The chain below ``backup``, nearest first, as far as it is there."""
+    found: list[Backup] = []
+    while backup.ref_id:
+        parent = state.find(Backup, backup.ref_id)
+        if parent is None:
+            break
+        found.append(parent)
+        backup = parent
+    return found
+
+
+def chain_of(state: State, backup: Backup) -> list[Backup]:
+    """What a restore of ``backup`` needs: the full backup first, ``backup`` last."""
+    return [*reversed(ancestors(state, backup)), backup]
+
+
+def dependants(state: State, backup_ids: Iterable[int]) -> list[int]:
+    """Ids of everything that refers to these backups, directly or through others, without themselves; ascending."""
+    given = set(backup_ids)
+    found: set[int] = set()
+    waiting = list(given)
+    while waiting:
+        for child in state.indexes.children.get(waiting.pop(), ()):
+            if child not in found:
+                found.add(child)
+                waiting.append(child)
+    return sorted(found - given)
+
+
+def deletion_reference_chain(state: State, backup_ids: Iterable[int]) -> dict[int, list[int]]:
+    """Dry run of a deletion: id -> ids that go along with it (reference 3.5). Ids that are not there are left out."""
+    return {one: dependants(state, [one]) for one in backup_ids if state.find(Backup, one) is not None}
+
+
+def problem_of(state: State, backup: Backup) -> str:
+    """Why nothing can be restored from ``backup``; empty when all is well."""
+    for link in [backup, *ancestors(state, backup)]:
+        if link.verification_status == VerificationStatus.BROKEN:
+            return f"backup {link.id} is Broken" if link is backup else f"its ancestor {link.id} is Broken"
+        if link.ref_id and state.find(Backup, link.ref_id) is None:
+            return f"its ancestor {link.ref_id} is not in the repository"
+    return ""
+
+
+def choose_parent(
+    state: State,
+    *,
+    backup_type: str,
+    group: tuple[int, str, str],
+    pool: Pool,
+    crypto: str,
+    unreadable_catalogs: Mapping[int, str],
+) -> Parent:
+    """The parent of a new backup of ``group``, or none and then it has to be full.
+
+    ``unreadable_catalogs``: catalog id -> why its archives cannot be read now (a parent's manifest has to be).
+    """
+    if backup_type == BackupType.FULL:
+        return Parent(backup=None, reason="a full backup has no parent")
+    rejected: list[str] = []
+    for backup_id in sorted(state.indexes.groups.get(group, ()), reverse=True):
+        candidate = state.find(Backup, backup_id)
+        assert candidate is not None, "the index follows the table"
+        if backup_type == BackupType.DIFFERENTIAL and candidate.backup_type != BackupType.FULL:
+            continue
+        why_not = _why_not(state, candidate, pool, crypto, unreadable_catalogs)
+        if not why_not:
+            newest = "newest usable full backup" if backup_type == BackupType.DIFFERENTIAL else "newest usable backup"
+            return Parent(backup=candidate, reason=f"backup {backup_id} is the {newest} of the resource", rejected=rejected)
+        rejected.append(f"Backup {backup_id} is no parent: {why_not}.")
+    wanted = "full backup" if backup_type == BackupType.DIFFERENTIAL else "backup"
+    why = "none of them is usable" if rejected else f"there is no {wanted} of the resource yet"
+    return Parent(
+        backup=None, reason=f"made full instead of {backup_type}: {why}", rejected=rejected[:_REJECTED_SHOWN_MAX]
+    )
+
+
+_REJECTED_SHOWN_MAX = 20
+
+
+def _why_not(state: State, candidate: Backup, pool: Pool, crypto: str, unreadable_catalogs: Mapping[int, str]) -> str:
+    problem = problem_of(state, candidate)
+    if problem:
+        return problem
+    if candidate.crypto != crypto:
+        return f"its crypto is {candidate.crypto}, not {crypto}"
+    its_pool = state.find(Pool, candidate.pool_id)
+    if its_pool is None or its_pool.pool_type != pool.pool_type:
+        return f"it lies in a pool that is not of the type {pool.pool_type}"
+    if candidate.local_catalog_id in unreadable_catalogs:
+        return f"its catalog cannot be read: {unreadable_catalogs[candidate.local_catalog_id]}"
+    if len(ancestors(state, candidate)) + 2 > CHAIN_LENGTH_MAX:
+        return f"its chain has {CHAIN_LENGTH_MAX} links already"
+    return ""

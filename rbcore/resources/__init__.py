@@ -1,0 +1,33 @@
+"""The declared resources of the API: data only. What they mean to validation, views, routes and OpenAPI stands in
+``rbcore.resource``; one module here per group of the manual.
+
+Belongs here: fields, defaults, constraints, references, rules and refusals of one resource. Does not belong here: what a
+command does beyond making, changing and ending a record (``rbcore.decide``).
+"""
+
+from __future__ import annotations
+
+from rbcore.resource import Resource, table_of
+from rbcore.resources.access import CLIENT_GROUPS, USERS
+from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
+from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
+from rbcore.resources.repository import REPOSITORY
+from rbcore.resources.servers import MEDIA_SERVERS
+from rbcore.resources.tasks import TASK_QUEUE
+
+RESOURCES: tuple[Resource, ...] = (
+    UNAUTHORISED_CLIENTS,
+    CLIENTS,
+    CLIENT_GROUPS,
+    MEDIA_SERVERS,
+    POOL_LIST,
+    STORAGE_LOCAL_CATALOGS,
+    TASK_QUEUE,
+    REPOSITORY,
+    USERS,
+)
+
+by_name: dict[str, Resource] = {one.name: one for one in RESOURCES}
+by_kind: dict[str, Resource] = table_of(RESOURCES)
+
+__all__ = ["RESOURCES", "by_kind", "by_name"]

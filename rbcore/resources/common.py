@@ -1,0 +1,37 @@
+"""What several declarations share: rules, refusals, and the words of the sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rbcore.entities import ENTITIES, Entity
+from rbcore.resource import Rule
+from rbcore.state import State
+
+
+def unique(kind: str, field: str, noun: str) -> Rule:
+    """No two records of the kind have the same ``field``, which is the kind's own key (``rbcore.indexes.KEYS``)."""
+
+    def rule(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+        other = state.by_key(ENTITIES[kind], values[field])
+        if other is None or other.id == id:
+            return None
+        return f"{field}: there is a {noun} '{values[field]}' already (id {other.id})"
+
+    return rule
+
+
+def is_protected(state: State, entity: Entity) -> str | None:
+    """Built-in records stay (reference 1.19)."""
+    return "it is built in" if getattr(entity, "protected", False) else None
+
+
+def counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def ids_of(entities: list[Any]) -> str:
+    """``7, 8, 9`` or, of many, the first ten and how many more."""
+    shown = ", ".join(str(one.id) for one in entities[:10])
+    return shown if len(entities) <= 10 else f"{shown} and {len(entities) - 10} more"
