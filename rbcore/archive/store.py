@@ -44,6 +44,11 @@ class ArchiveWriter(Protocol):
     next_block: int
     """Numbers below it are durable; a resumed writer starts with what a crash left, cut after the last whole block."""
     manifest_blocks: list[int]
+    root_so_far: bytes
+    """Where the root's chain stands after block ``next_block - 1``; empty when nothing is durable."""
+
+    def read(self, numbers: Sequence[int]) -> bytes:
+        """Durable blocks of this unfinished archive, as ``ArchiveReader.read`` gives them: a resumed backup reads its manifest blocks."""
 
     def write(self, blocks: bytes | memoryview) -> int:
         """Append whole blocks with ascending numbers >= ``next_block``; header and digest of each are checked first.
