@@ -133,8 +133,11 @@ class TargetTree(Protocol):
 class Trees(Protocol):
     """Opens trees: ``drivers.file_tree`` on the host, ``drivers.simulated.file_tree`` in simulation."""
 
-    def source(self, resource: str, *, one_file_system: bool = False, exclude: Sequence[str] = ()) -> SourceTree:
-        """``resource``: an absolute path. Raises ``NotFound``, ``AccessDenied``, ``InvalidRequest``."""
+    def source(self, resource: str, *, one_file_system: bool = False) -> SourceTree:
+        """``resource``: an absolute path; when it is a symbolic link, what it points to.
+
+        ``one_file_system``: do not descend into other file systems. Raises ``NotFound``, ``AccessDenied``, ``InvalidRequest``.
+        """
 
     def target(self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False) -> TargetTree:
         """``destination``: an absolute path, created with its parents where it is not there.
