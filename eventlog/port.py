@@ -15,7 +15,7 @@ from rbcore.events import Envelope, NewEvent
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one command: they land together or not at all."""
+    """The events of one command, at least one: they land together or not at all."""
 
     events: Sequence[NewEvent]
     expected: dict[str, int]
@@ -33,6 +33,10 @@ class PendingCommit(Protocol):
     """A batch that has its positions but is not yet on stable storage."""
 
     envelopes: tuple[Envelope, ...]
+    answer: bytes
+    """What the command is answered: of its first submission, if it was submitted before."""
+    repeated: bool
+    """Whether the command had been submitted before: then the envelopes are those of its first batch, and nothing was added."""
 
     async def durable(self) -> None:
         """Return when the batch is on stable storage; raise ``ReadOnly`` when the volume was full and it is not."""
@@ -58,6 +62,9 @@ class EventLog(Protocol):
         """Give the batch its positions and hand it to the group commit. Never waits.
 
         Raises ``VersionConflict``; ``ReadOnly`` while the volume is full; ``Unavailable`` when the bounded queue is full.
+        A command id that is pending or durable adds nothing: the result then has ``repeated`` set and stands for the first batch.
+        Command ids are remembered as long as the log.
+
         If a commit fails, every batch submitted after it fails too, positions are taken back, and ``on_rollback`` is called.
         """
 

@@ -1,0 +1,139 @@
+"""Gives batches their positions and versions, ahead of the disk.
+
+Positions and versions are assigned when a batch is submitted, against what is durable plus what is pending, so that commits can be
+pipelined. When a commit fails everything pending is taken back at once: what was assigned after it was assigned on top of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from eventlog.commit import Commit
+from eventlog.port import Batch
+from eventlog.record import ClosingEnvelope, encode_payload
+from eventlog.store import COMMAND_ID_BYTES_MAX, STREAM_BYTES_MAX, Store
+from rbcore.errors import InvalidRequest, TooLarge, Unavailable, VersionConflict
+from rbcore.events import Envelope
+
+BATCH_BYTES_MAX = 16 << 20
+PENDING_BATCHES_MAX = 8192
+PENDING_BYTES_MAX = 64 << 20
+
+
+class Sequencer:
+    """Everything about the part of the log that is not yet durable. Used by one thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.epoch = 0
+        self.pending: dict[str, Commit] = {}
+        """By command id, in order of submission."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self.pending = {}
+        self._pending_bytes = 0
+        self._versions: dict[str, int] = {}
+        """Streams with pending events -> version of the newest."""
+        self.head = self._store.size
+        self._time_ns = self._store.newest_time_ns()
+
+    def version_of(self, stream: str) -> int:
+        version = self._versions.get(stream)
+        return self._store.version_of(stream) if version is None else version
+
+    def sequence(self, batch: Batch) -> Commit:
+        """Assign positions and make the batch pending.
+
+        Raises ``VersionConflict``, ``InvalidRequest`` and ``TooLarge`` for the batch, ``Unavailable`` when too much is pending;
+        then nothing has changed.
+        """
+        if len(self.pending) >= PENDING_BATCHES_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
+            raise Unavailable(
+                f"The event log has {len(self.pending)} batches ({self._pending_bytes} bytes) waiting for the disk. Try again."
+            )
+        versions = self._versions_after(batch)
+        time_ns = max(batch.time_ns, self._time_ns)
+        commit = self._encode(batch, versions, time_ns)
+        if commit.payload_bytes > BATCH_BYTES_MAX:
+            raise TooLarge(
+                f"The events of command {batch.command_id} take {commit.payload_bytes} bytes; a batch may take {BATCH_BYTES_MAX}."
+            )
+        self._versions.update(versions)
+        self.pending[batch.command_id] = commit
+        self._pending_bytes += commit.payload_bytes
+        self.head += len(commit.envelopes)
+        self._time_ns = time_ns
+        return commit
+
+    def _versions_after(self, batch: Batch) -> dict[str, int]:
+        """Versions that the streams of the batch had, checked; raised to what they will be by :meth:`_encode`."""
+        if not batch.events:
+            raise InvalidRequest(
+                "A batch has at least one event: without one there is nothing to remember its answer by."
+            )
+        if not 0 < len(batch.command_id.encode()) <= COMMAND_ID_BYTES_MAX:
+            raise InvalidRequest(f"A command id has 1 to {COMMAND_ID_BYTES_MAX} bytes, not {len(batch.command_id)}.")
+        for stream, expected in batch.expected.items():
+            actual = self.version_of(stream)
+            if actual != expected:
+                raise VersionConflict(
+                    f"{stream} is at version {actual}, not {expected}: it changed meanwhile. Look again and repeat.",
+                    data={"stream": stream, "expected": expected, "actual": actual},
+                )
+        versions: dict[str, int] = {}
+        for new in batch.events:
+            stream = new.stream
+            if stream not in versions:
+                if not 0 < len(stream.encode()) <= STREAM_BYTES_MAX or "\0" in stream:
+                    raise InvalidRequest(
+                        f"A stream name has 1 to {STREAM_BYTES_MAX} bytes and no NUL: {stream[:40]!r} does not."
+                    )
+                versions[stream] = self.version_of(stream)
+        return versions
+
+    def _encode(self, batch: Batch, versions: dict[str, int], time_ns: int) -> Commit:
+        """Envelopes and payloads. ``versions`` is moved on to what the streams have after the batch."""
+        envelopes: list[Envelope] = []
+        payloads: list[bytes] = []
+        position = self.head
+        last = position + len(batch.events)
+        for new in batch.events:
+            position += 1
+            stream, event = new.stream, new.event
+            versions[stream] = version = versions[stream] + 1
+            fields = (
+                position,
+                time_ns,
+                stream,
+                version,
+                event.TYPE,
+                event.SCHEMA,
+                batch.actor,
+                batch.command_id,
+                batch.causation,
+                batch.correlation,
+                msgspec.Raw(encode_payload(event)),
+            )
+            envelope = Envelope(*fields)
+            envelopes.append(envelope)
+            payloads.append(encode_payload(envelope if position < last else ClosingEnvelope(*fields, batch.answer)))
+        return Commit(tuple(envelopes), payloads, batch.command_id, batch.answer, self.epoch)
+
+    def settle(self, commits: Iterable[Commit]) -> None:
+        """The batches are durable: from here on the store knows their versions."""
+        for commit in commits:
+            del self.pending[commit.command_id]
+            self._pending_bytes -= commit.payload_bytes
+            for envelope in commit.envelopes:
+                if self._versions.get(envelope.stream) == envelope.version:
+                    del self._versions[envelope.stream]
+
+    def take_back(self) -> list[Commit]:
+        """Forget everything pending, go back to what is durable, and start a new epoch. Returns what was pending."""
+        lost = list(self.pending.values())
+        self.epoch += 1
+        self._reset()
+        return lost

@@ -1,0 +1,61 @@
+"""What a log needs of the place where its records are kept: the seam between sequencing and storage.
+
+``LmdbStore`` keeps them in LMDB, ``MemoryStore`` in lists that survive a simulated crash. ``append`` is called from one
+thread only; reads may come from any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from eventlog.checkpoint import Checkpoint
+from eventlog.commit import Commit
+
+STREAM_BYTES_MAX = 400
+COMMAND_ID_BYTES_MAX = 400
+"""Index keys hold these; LMDB allows 511 bytes in a key."""
+
+
+class StoreFull(Exception):
+    """There is no room; nothing of the commit is stored. Writing may succeed later. The text says what is full."""
+
+
+class StoreFailed(Exception):
+    """The store cannot be trusted with writes any more until it is opened again. The text says why."""
+
+
+class Store(Protocol):
+    log_id: bytes
+
+    @property
+    def size(self) -> int:
+        """Records on stable storage, which is also the position of the last one."""
+
+    def newest_time_ns(self) -> int:
+        """Time of the last record; 0 for an empty log."""
+
+    def append(self, commits: Sequence[Commit]) -> None:
+        """Store the batches in one atomic, durable step. Raises ``StoreFull``, ``StoreFailed``; then nothing is stored."""
+
+    def room_problem(self) -> str | None:
+        """Why nothing can be written now, as a sentence; None when there is room."""
+
+    def value_at(self, position: int) -> bytes | None: ...
+
+    def values(self, after: int, until: int, limit: int) -> list[bytes]:
+        """At most ``limit`` records from ``after < position <= until``, in order."""
+
+    def positions_of(self, stream: str, after_version: int, limit: int) -> list[int]:
+        """Positions of the stream's next ``limit`` events after ``after_version``."""
+
+    def version_of(self, stream: str) -> int:
+        """Version of the stream's last event; 0 when it has none."""
+
+    def batch_of(self, command_id: str) -> tuple[int, int] | None:
+        """First and last position of the batch of a command."""
+
+    def newest_checkpoint(self) -> Checkpoint | None: ...
+
+    def usage_bytes(self) -> tuple[int, int]:
+        """(reserved, used)."""
