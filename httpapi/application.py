@@ -1,0 +1,214 @@
+"""The Quart-Trio application: declared methods become routes, every answer wears the envelope.
+
+Per request there is one coroutine, ``_Dispatcher.serve``: sign-in, role, parameters, body, handler. Quart's hooks before and after
+requests are not used, because each costs awaits on the way of every detail GET.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+from quart import Request, Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from httpapi import openapi, signin, swagger
+from httpapi.call import NOBODY, Call
+from httpapi.envelope import Answer, respond, respond_error
+from httpapi.json_body import read_object, refuse
+from httpapi.method import Method
+from httpapi.rubackup import methods as rubackup_methods
+from httpapi.services import Services
+from rbcore.errors import InvalidRequest, MethodNotAllowed, NotFound, RbError, TooLarge, Unavailable
+
+ROOT = "/api/v1"
+BODY_SECONDS = 30
+"""A body that has not arrived by then is refused: a slow sender may not hold a request open."""
+IDEMPOTENCY_KEY_LENGTH_MAX = 128
+
+log = logging.getLogger("rbmedia.api")
+
+
+def create_app(services: Services) -> QuartTrio:
+    """The application on the given services. It starts nothing and owns nothing: serve it with ``httpapi.serve``."""
+    app = QuartTrio("httpapi", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max
+    app.config["BODY_TIMEOUT"] = BODY_SECONDS
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    methods = rubackup_methods()
+    dispatcher = _Dispatcher(services)
+    for method in methods:
+        _add_route(app, dispatcher, method)
+    _add_options(app, methods)
+    swagger.add_routes(app, ROOT, openapi.document(methods, services.settings))
+    app.register_error_handler(HTTPException, dispatcher.refused_by_framework)
+    app.register_error_handler(Exception, dispatcher.failed)
+    return app
+
+
+def _add_route(app: QuartTrio, dispatcher: _Dispatcher, method: Method) -> None:
+    async def view(**segments: str) -> Response:
+        return await dispatcher.serve(method, segments)
+
+    rule = ROOT + method.path.replace("{", "<").replace("}", ">")
+    app.add_url_rule(rule, method.operation_id, view, methods=[method.verb], provide_automatic_options=False)
+
+
+def _add_options(app: QuartTrio, methods: Sequence[Method]) -> None:
+    """OPTIONS tells the verbs of a path to anybody; it promises nothing to other origins."""
+    verbs: dict[str, set[str]] = {}
+    for method in methods:
+        verbs.setdefault(method.path, {"OPTIONS"}).add(method.verb)
+    for path, allowed in verbs.items():
+        names = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+
+        async def view(names: str = names, **_: str) -> Response:
+            response = respond(Answer({"allow": names.split(", ")}), 200, 0)
+            del response.headers["X-Log-Position"]
+            response.headers["Allow"] = names
+            return response
+
+        rule = ROOT + path.replace("{", "<").replace("}", ">")
+        app.add_url_rule(rule, f"options {path}", view, methods=["OPTIONS"], provide_automatic_options=False)
+
+
+class _Dispatcher:
+    """Takes a request through its method's declaration to the handler, and whatever happens back into an envelope."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._in_progress = 0
+
+    async def serve(self, method: Method, segments: dict[str, str]) -> Response:
+        if self._in_progress >= self._services.settings.requests_max:
+            return self._respond_error(Unavailable("Too many requests are in progress. Try again shortly."))
+        self._in_progress += 1
+        try:
+            answer = await self._answer(method, segments)
+        except RbError as error:
+            return self._respond_error(error)
+        finally:
+            self._in_progress -= 1
+        position = self._services.journal.log.head if answer.position is None else answer.position
+        return respond(answer, method.status, position)
+
+    async def _answer(self, method: Method, segments: dict[str, str]) -> Answer:
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+        headers = asked.headers
+        cookies = asked.cookies
+        services = self._services
+        caller = NOBODY if method.roles is None else signin.authenticate(services, headers, cookies)
+        path = asked.path.rstrip("/")
+        call = Call(
+            services=services,
+            caller=caller,
+            verb=method.verb,
+            path=path,
+            segments=segments,
+            query={},
+            body=None,
+            headers=headers,
+            cookies=cookies,
+            address=asked.remote_addr or "",
+            idempotency_key=_idempotency_key(headers) if method.verb == "POST" else "",
+            message=method.message,
+        )
+        if method.roles is not None:
+            await signin.check_role(call, method.roles)
+        call.query.update(_read_query(method, asked))
+        if method.body is not None:
+            call = call.with_body(method.body.parse(await _read_body(asked)))
+        return await method.handle(call)
+
+    def _respond_error(self, error: RbError, headers: dict[str, str] | None = None) -> Response:
+        return respond_error(error, self._services.journal.log.head, headers)
+
+    async def refused_by_framework(self, error: HTTPException) -> Response:
+        """What Quart and Werkzeug refuse themselves, in the documented status codes."""
+        if error.code == 404:
+            return self._respond_error(NotFound("There is nothing under this path."))
+        if error.code == 405:
+            allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+            message = f"This path does not know the method {request.method}; it knows: {allowed}."
+            return self._respond_error(MethodNotAllowed(message), {"Allow": allowed} if allowed else None)
+        if isinstance(error, RequestEntityTooLarge):
+            return self._respond_error(_too_large(self._services.settings.body_bytes_max))
+        if error.code == 408:
+            return self._respond_error(InvalidRequest(f"The body did not arrive within {BODY_SECONDS} seconds."))
+        if error.code is not None and error.code < 500:
+            return self._respond_error(InvalidRequest(f"Bad request: {error.description or error.name}"))
+        return await self.failed(error)
+
+    async def failed(self, error: Exception) -> Response:
+        """A bug, or a part of the daemon that is broken. The traceback goes to the log under an incident id, never out."""
+        if isinstance(error, RbError):
+            return self._respond_error(error)
+        incident = self._services.randomness.token_bytes(8).hex()
+        log.error("incident %s: %s %s", incident, request.method, request.path, exc_info=error)
+        message = f"Internal error. The operator finds it in the daemon's log as incident {incident}."
+        return self._respond_error(_Incident(message, data={"incident": incident}))
+
+
+class _Incident(RbError):
+    """Not in the tree of errors on purpose: nobody may raise it, it only gives an unexpected exception the envelope."""
+
+    code, status = "internal_error", 500
+
+
+def _too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {bytes_max} bytes.", errors={"_schema": ["The body is too large."]})
+
+
+def _idempotency_key(headers: Any) -> str:
+    key: str = headers.get("Idempotency-Key", "")
+    if len(key) > IDEMPOTENCY_KEY_LENGTH_MAX or not (key.isascii() and (key.isprintable() or not key)):
+        sentence = f"Must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} printable ASCII characters."
+        raise InvalidRequest("Bad request", errors={"Idempotency-Key": [sentence]})
+    return key
+
+
+def _read_query(method: Method, asked: Request) -> dict[str, Any]:
+    """Declared parameters by name. Unknown ones are refused: a misspelt ``filter_data`` must not list everything."""
+    if not asked.query_string:
+        return {}
+    try:
+        asked.query_string.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("Bad request: the query must be percent-encoded ASCII.") from error
+    declared = {one.name: one for one in method.query}
+    found: dict[str, Any] = {}
+    for name, texts in asked.args.lists():
+        parameter = declared.get(name)
+        if parameter is None:
+            known = ", ".join(declared) or "none"
+            raise InvalidRequest("Bad request", errors={name: [f"Unknown parameter; this method knows: {known}."]})
+        target = parameter.synonym_of or name
+        if target in found or (len(texts) > 1 and not parameter.repeatable):
+            raise InvalidRequest("Bad request", errors={name: ["This parameter stands twice."]})
+        values = [parameter.read(text) for text in texts]
+        found[target] = values if parameter.repeatable else values[0]
+    for parameter in method.query:
+        if parameter.required and parameter.name not in found:
+            raise InvalidRequest("Bad request", errors={parameter.name: ["This parameter is required."]})
+    return found
+
+
+async def _read_body(asked: Request) -> dict[str, Any]:
+    mimetype = asked.mimetype
+    if mimetype and mimetype != "application/json" and not mimetype.endswith("+json"):
+        raise refuse(f"The body must be JSON with Content-Type application/json, not {mimetype}.", "Content-Type")
+    charset = asked.mimetype_params.get("charset", "utf-8").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise refuse(f"The body must be UTF-8, not {charset}.", "Content-Type")
+    try:
+        raw = await asked.get_data(cache=True, as_text=False, parse_form_data=False)
+    except trio.TooSlowError as error:
+        raise InvalidRequest(f"The body did not arrive within {BODY_SECONDS} seconds.") from error
+    if not raw:
+        raise refuse("This method needs a JSON body.")
+    return read_object(raw)

@@ -1,0 +1,67 @@
+"""The envelope ``{is_error, message, data, errors}`` (reference 4.2): every answer of every path wears it.
+
+``Answer`` is what a handler returns; ``respond`` and ``respond_error`` are the only places that make bytes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from quart import Response
+from werkzeug.datastructures import Headers
+
+from rbcore.errors import RbError
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    is_error: bool
+    message: str
+    data: Any
+    errors: dict[str, list[str]]
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What a method answers. ``position`` is where the answer stands in the log (``X-Log-Position``)."""
+
+    data: Any = {}
+    message: str = ""
+    position: int | None = None
+    """None: the head of the log."""
+    cookies: tuple[str, ...] = ()
+    """Whole ``Set-Cookie`` values."""
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+SECURITY_HEADERS: tuple[tuple[str, str], ...] = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+)
+"""No ``Strict-Transport-Security``: the certificate may come from a private CA, and a browser that was told to insist
+would lock its user out of the host on the day the CA changes."""
+
+
+def respond(answer: Answer, status: int, position: int) -> Response:
+    body = _ENCODER.encode(Envelope(False, answer.message, answer.data, {}))
+    response = _response(body, status, position)
+    for cookie in answer.cookies:
+        response.headers.add("Set-Cookie", cookie)
+    return response
+
+
+def respond_error(error: RbError, position: int, headers: Mapping[str, str] | None = None) -> Response:
+    body = _ENCODER.encode(Envelope(True, error.message, error.data, error.errors))
+    response = _response(body, error.status, position)
+    for name, value in (headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def _response(body: bytes, status: int, position: int) -> Response:
+    headers = Headers([*SECURITY_HEADERS, ("X-Log-Position", str(position))])
+    return Response(body, status, headers, content_type="application/json")

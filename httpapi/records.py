@@ -1,0 +1,266 @@
+"""Methods of a declared resource: list, detail, create, change, delete one, delete many.
+
+Nothing is written by hand per resource. Which of the six exist is what the document of the API says (``documented``), limited to what the
+declaration allows; how they check, filter, sort and look in OpenAPI follows from the declaration's fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from httpapi import schema
+from httpapi.call import Call
+from httpapi.envelope import Answer
+from httpapi.json_body import refuse
+from httpapi.listing import PARAMETERS, payload_of_page, query_of
+from httpapi.method import AT, Handler, Method, Schema
+from rbcore.commands import ChangeRecord, CreateRecord, DeleteRecords
+from rbcore.errors import NotFound
+from rbcore.resource import Resource
+
+IDS_MAX = 10_000
+"""Ids in one bulk request."""
+
+
+class IdsBody:
+    """``{"ids": [1, 2]}``: the documented body of bulk methods, without the ``data`` wrapper."""
+
+    required = True
+
+    def parse(self, document: dict[str, Any]) -> list[int]:
+        for name in document:
+            if name != "ids":
+                raise refuse("This field is not known here.", name)
+        if "ids" not in document:
+            raise refuse("This field is required.", "ids")
+        return read_ids(document["ids"], "ids")
+
+    def schema(self, components: dict[str, Schema]) -> Schema:
+        components["Ids"] = {
+            "type": "object",
+            "properties": {"ids": {"type": "array", "items": schema.ID, "minItems": 1, "maxItems": IDS_MAX}},
+            "required": ["ids"],
+            "additionalProperties": False,
+        }
+        return {"$ref": "#/components/schemas/Ids"}
+
+
+def read_ids(value: Any, field: str) -> list[int]:
+    """Ids of a bulk request, each once, in the order they came."""
+    good = isinstance(value, list) and all(type(one) is int and 0 < one < 2**63 for one in value)
+    if not good:
+        raise refuse("Must be a list of ids (whole numbers from 1).", field)
+    if not 0 < len(value) <= IDS_MAX:
+        raise refuse(f"Must name between 1 and {IDS_MAX} ids.", field)
+    return list(dict.fromkeys(value))
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsBody:
+    """``{"data": {...}}`` with fields of a resource. Names and values are judged by the core, from the same declaration: it refuses
+    unknown fields and ignores known ones that cannot be set here (reference 2.6)."""
+
+    resource: Resource
+    names: tuple[str, ...]
+    creating: bool
+
+    @property
+    def required(self) -> bool:
+        return True
+
+    def parse(self, document: dict[str, Any]) -> dict[str, Any]:
+        for name in document:
+            if name != "data":
+                raise refuse('This field is not known here; fields stand inside "data".', name)
+        fields = document.get("data")
+        if not isinstance(fields, dict):
+            raise refuse('The body must be an object {"data": {...}}.', "data")
+        return fields
+
+    def schema(self, components: dict[str, Schema]) -> Schema:
+        name = f"{self.resource.name}_{'create' if self.creating else 'change'}"
+        components[name] = schema.changes(self.resource, self.names, creating=self.creating)
+        return schema.wrapped({"$ref": f"#/components/schemas/{name}"})
+
+
+def row_schema(resource: Resource, *, in_list: bool) -> tuple[str, Schema]:
+    """Name and schema of the component."""
+    return (f"{resource.name}_row" if in_list else resource.name), schema.record(resource, in_list=in_list)
+
+
+Adjust = Callable[[Call, dict[str, Any]], None]
+
+
+def methods_of(
+    resource: Resource,
+    documented: Callable[[str, str], bool],
+    *,
+    overrides: Mapping[str, Handler] | None = None,
+    adjust: Adjust | None = None,
+) -> list[Method]:
+    """The methods of ``resource`` that are ``documented(verb, path)``.
+
+    ``overrides`` replaces handlers by ``"DELETE /path/{id}"``; ``adjust(call, row)`` adds to a row what no view knows.
+    """
+    collection, one = f"/{resource.name}", f"/{resource.name}/{{id}}"
+    made = [
+        _list(resource, collection, adjust),
+        _detail(resource, one, adjust),
+        _create(resource, collection),
+        _change(resource, one),
+        _delete_one(resource, one),
+        _delete_many(resource, collection),
+    ]
+    replacing = dict(overrides or {})
+    found: list[Method] = []
+    for method in made:
+        handler = replacing.pop(method.name, None)
+        allowed = handler is not None or _allowed(resource, method)
+        if allowed and documented(method.verb, method.path):
+            found.append(method if handler is None else replace(method, handle=handler))
+    assert not replacing, f"{resource.name} has no methods {sorted(replacing)}"
+    return found
+
+
+def _allowed(resource: Resource, method: Method) -> bool:
+    return {
+        "GET": True,
+        "POST": bool(resource.create),
+        "PATCH": bool(resource.change),
+        "DELETE": resource.deletable,
+    }[method.verb]
+
+
+def _list(resource: Resource, path: str, adjust: Adjust | None) -> Method:
+    async def handle(call: Call) -> Answer:
+        query = query_of(resource.name, call.query, await call.position_asked())
+        page = await call.services.views.page(query)
+        if adjust is not None:
+            for row in page.rows:
+                adjust(call, row)
+        return Answer(payload_of_page(page, call.query), position=page.position)
+
+    name, row = row_schema(resource, in_list=True)
+    return Method(
+        verb="GET",
+        path=path,
+        group=resource.title,
+        summary=f"List: {resource.title}",
+        handle=handle,
+        roles=resource.read,
+        query=PARAMETERS,
+        data=schema.listing({"$ref": f"#/components/schemas/{name}"}),
+        components={name: row},
+    )
+
+
+def _detail(resource: Resource, path: str, adjust: Adjust | None) -> Method:
+    async def handle(call: Call) -> Answer:
+        record_id = call.id(resource.noun)
+        row, position = await call.services.views.row(resource.name, record_id, await call.position_asked())
+        if row is None:
+            raise not_found(resource, record_id)
+        if adjust is not None:
+            adjust(call, row)
+        return Answer(row, position=position)
+
+    name, whole = row_schema(resource, in_list=False)
+    return Method(
+        verb="GET",
+        path=path,
+        group=resource.title,
+        summary=f"Show one: {resource.noun}",
+        handle=handle,
+        roles=resource.read,
+        query=(AT,),
+        data={"$ref": f"#/components/schemas/{name}"},
+        components={name: whole},
+    )
+
+
+def _create(resource: Resource, path: str) -> Method:
+    async def handle(call: Call) -> Answer:
+        reply = await call.submit(CreateRecord(resource=resource.name, fields=call.body))
+        return Answer({"id": reply.ids[0]}, created_message(resource.title), position=reply.position)
+
+    return Method(
+        verb="POST",
+        path=path,
+        group=resource.title,
+        summary=f"Create: {resource.noun}",
+        handle=handle,
+        status=201,
+        roles=resource.manage,
+        body=FieldsBody(resource, resource.create, creating=True),
+        data={"type": "object", "properties": {"id": schema.ID}, "required": ["id"]},
+    )
+
+
+def _change(resource: Resource, path: str) -> Method:
+    async def handle(call: Call) -> Answer:
+        command = ChangeRecord(resource=resource.name, id=call.id(resource.noun), changes=call.body)
+        reply = await call.submit(command)
+        return Answer({"id": command.id}, call.message, position=reply.position)
+
+    return Method(
+        verb="PATCH",
+        path=path,
+        group=resource.title,
+        summary=f"Change: {resource.noun}",
+        handle=handle,
+        roles=resource.manage,
+        body=FieldsBody(resource, resource.change, creating=False),
+        data={"type": "object", "properties": {"id": schema.ID}, "required": ["id"]},
+    )
+
+
+def _delete_one(resource: Resource, path: str) -> Method:
+    async def handle(call: Call) -> Answer:
+        record_id = call.id(resource.noun)
+        reply = await call.submit(DeleteRecords(resource=resource.name, ids=[record_id]))
+        return Answer({"ids": [record_id]}, call.message, position=reply.position)
+
+    return Method(
+        verb="DELETE",
+        path=path,
+        group=resource.title,
+        summary=f"Delete one: {resource.noun}",
+        handle=handle,
+        roles=resource.manage,
+        data=DELETED,
+    )
+
+
+def _delete_many(resource: Resource, path: str) -> Method:
+    async def handle(call: Call) -> Answer:
+        reply = await call.submit(DeleteRecords(resource=resource.name, ids=call.body))
+        return Answer({"ids": call.body}, call.message, position=reply.position)
+
+    return Method(
+        verb="DELETE",
+        path=path,
+        group=resource.title,
+        summary=f"Delete several: {resource.noun}",
+        handle=handle,
+        roles=resource.manage,
+        body=IdsBody(),
+        data=DELETED,
+    )
+
+
+DELETED: Schema = {
+    "type": "object",
+    "properties": {"ids": {"type": "array", "items": schema.ID}},
+    "required": ["ids"],
+}
+
+
+def created_message(title: str) -> str:
+    """As in the manual's sample answer of POST task_queue."""
+    return f"Resource with name '{title}' was created successfully!"
+
+
+def not_found(resource: Resource, id: int) -> NotFound:
+    return NotFound(f"{resource.noun} not found", errors={"id": [f"There is no {resource.noun} with id {id}."]})

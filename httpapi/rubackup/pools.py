@@ -1,0 +1,53 @@
+"""Pools: what is more than a record of a declared resource."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from eventlog.views.port import Condition
+from httpapi import schema
+from httpapi.call import Call
+from httpapi.envelope import Answer
+from httpapi.listing import PARAMETERS, payload_of_page, query_of
+from httpapi.method import Parameter
+from httpapi.records import not_found, row_schema
+from httpapi.rubackup.catalogue import action
+from rbcore.resources import by_name
+from rbcore.vocabulary import PoolType
+
+POOLS = by_name["pool_list"]
+BACKUPS = by_name["repository"]
+
+_BACKUP = Parameter(
+    name="id",
+    type="integer",
+    minimum=1,
+    description="Id of the backup that is to be copied or moved: its own pool is left out.",
+)
+_ROW_NAME, _ROW = row_schema(POOLS, in_list=True)
+
+
+@action(
+    "GET",
+    "/pool_list/available_for_copy_or_move",
+    query=(_BACKUP, *PARAMETERS),
+    data=schema.listing({"$ref": f"#/components/schemas/{_ROW_NAME}"}),
+    components={_ROW_NAME: _ROW},
+)
+async def available_for_copy_or_move(call: Call) -> Answer:
+    """Pools that can take a backup (reference 2.6): blocks of a Block device pool fit only their like, and what a
+    Client defined pool holds is not ours to move."""
+    at = await call.position_asked()
+    views = call.services.views
+    conditions = [Condition("pool_type", "!=", kind) for kind in (PoolType.BLOCK_DEVICE, PoolType.CLIENT_DEFINED)]
+    if "id" in call.query:
+        backup, _ = await views.row(BACKUPS.name, call.query["id"], at)
+        if backup is None:
+            raise not_found(BACKUPS, call.query["id"])
+        conditions.append(Condition("pool_name", "!=", backup["pool"] or ""))
+    query = query_of(POOLS.name, call.query, at)
+    page = await views.page(replace(query, conditions=(*conditions, *query.conditions)))
+    return Answer(payload_of_page(page, call.query), position=page.position)
+
+
+METHODS = (available_for_copy_or_move,)

@@ -1,0 +1,192 @@
+"""The repository: what is more than a record of a declared resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from httpapi import schema
+from httpapi.call import Call
+from httpapi.envelope import Answer
+from httpapi.method import AT, Handler, Parameter, Schema, StructBody
+from httpapi.records import IdsBody, not_found, row_schema
+from httpapi.rubackup import extensions
+from httpapi.rubackup.catalogue import action
+from httpapi.rubackup.tasks import OPERATORS, QUEUED, Extensions, queued
+from rbcore.chain import deletion_reference_chain as chains_of
+from rbcore.commands import ChangeStoreUntil, DeleteBackups, QueueRestore, QueueVerification
+from rbcore.resources import by_name
+from rbcore.vocabulary import ResourceType
+
+BACKUPS = by_name["repository"]
+NAMES_DEFAULT = 1000
+NAMES_MAX = 100_000
+
+
+class RestoreTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    target_client: str
+    """``hostname (hwid)``."""
+    destination_path: str
+    data_deployment: bool = False
+    granular_restore_files: list[str] = []
+    """Paths within the backup, with everything below; empty texts count as absent, none means all."""
+
+
+class RestoreData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    restore_task: RestoreTask
+    module_extensions: Extensions = Extensions()
+    common_modules_extensions: Extensions = Extensions()
+
+
+class RestoreBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: RestoreData
+
+
+class StoreUntilData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    store_until: str
+    """ISO 8601."""
+
+
+class StoreUntilBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: StoreUntilData
+
+
+async def delete_one(call: Call) -> Answer:
+    reply = await call.submit(DeleteBackups(ids=[call.id(BACKUPS.noun)]))
+    return Answer(_deleted(reply.ids, reply.data), call.message, position=reply.position)
+
+
+async def delete_many(call: Call) -> Answer:
+    reply = await call.submit(DeleteBackups(ids=call.body))
+    return Answer(_deleted(reply.ids, reply.data), call.message, position=reply.position)
+
+
+def _deleted(ids: list[int], data: dict[str, Any]) -> dict[str, Any]:
+    """Ids of all backups that went, the dependants included; what else the core tells (the Delete tasks) beside it."""
+    return {"ids": ids, **data}
+
+
+@action("PATCH", "/repository/{id}", roles=BACKUPS.manage, body=StructBody(StoreUntilBody))
+async def change_store_until(call: Call) -> Answer:
+    backup_id = call.id(BACKUPS.noun)
+    reply = await call.submit(ChangeStoreUntil(backup_id=backup_id, store_until=call.body.data.store_until))
+    return Answer({"id": backup_id}, call.message, position=reply.position)
+
+
+@action("POST", "/repository/{id}/restoring", roles=OPERATORS, body=StructBody(RestoreBody), data=QUEUED)
+async def restore(call: Call) -> Answer:
+    data: RestoreData = call.body.data
+    command = QueueRestore(
+        backup_id=call.id(BACKUPS.noun),
+        restore_task=msgspec.to_builtins(data.restore_task),
+        module_extensions=data.module_extensions.parameters,
+        common_modules_extensions=data.common_modules_extensions.parameters,
+    )
+    return queued(await call.submit(command))
+
+
+@action("POST", "/repository/{id}/verification", roles=OPERATORS, data=QUEUED)
+async def verify(call: Call) -> Answer:
+    return queued(await call.submit(QueueVerification(backup_id=call.id(BACKUPS.noun))))
+
+
+_ROW_NAME, _ROW = row_schema(BACKUPS, in_list=False)
+_CHAIN: Schema = {
+    "type": "object",
+    "properties": {
+        "items": {
+            "type": "array",
+            "items": {"$ref": f"#/components/schemas/{_ROW_NAME}"},
+            "description": "Backups that would be deleted with the given ones, without these, ascending by id.",
+        },
+        "total": {"type": "integer"},
+        "references": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": schema.ID},
+            "description": "Given id -> ids that depend on it.",
+        },
+    },
+    "required": ["items", "total", "references"],
+}
+
+
+@action(
+    "POST",
+    "/repository/deletion_reference_chain",
+    body=IdsBody(),
+    data=_CHAIN,
+    components={_ROW_NAME: _ROW},
+)
+async def deletion_reference_chain(call: Call) -> Answer:
+    """A dry run of a deletion: call it, show it, then DELETE."""
+    views = call.services.views
+    references = chains_of(call.services.journal.state, call.body)
+    for backup_id in call.body:
+        if backup_id not in references:
+            raise not_found(BACKUPS, backup_id)
+    dependants = sorted(set().union(*references.values()) - set(call.body))
+    items = [row for one in dependants if (row := (await views.row(BACKUPS.name, one))[0]) is not None]
+    data = {"items": items, "total": len(items), "references": {str(one): ids for one, ids in references.items()}}
+    return Answer(data)
+
+
+_EXTENSION = (
+    Parameter(name="resourse_type", default=ResourceType.FILE_SYSTEM, description="Name of the resource type."),
+    Parameter(name="id", type="integer", minimum=1, description="Id of a backup: decides the resource type."),
+    AT,
+)
+
+
+@action("GET", "/repository/extension", query=_EXTENSION, data=extensions.DATA, components=extensions.COMPONENTS)
+async def extension(call: Call) -> Answer:
+    resource_type, position = call.query.get("resourse_type", ResourceType.FILE_SYSTEM), None
+    if "id" in call.query:
+        backup_id = call.query["id"]
+        row, position = await call.services.views.row(BACKUPS.name, backup_id, await call.position_asked())
+        if row is None:
+            raise not_found(BACKUPS, backup_id)
+        resource_type = row["resource_type"]
+    return Answer(extensions.for_restore(resource_type), position=position)
+
+
+_FILE_LIST = (
+    Parameter(name="id", type="integer", minimum=1, required=True, description="Id of the backup."),
+    Parameter(name="path", default="", description="Only names that begin so."),
+    Parameter(
+        name="limit",
+        type="integer",
+        minimum=1,
+        maximum=NAMES_MAX,
+        default=NAMES_DEFAULT,
+        description="Names at most.",
+    ),
+)
+_NAMES: Schema = {
+    "type": "object",
+    "properties": {
+        "items": {"type": "array", "items": {"type": "object"}},
+        "total": {"type": ["integer", "null"], "description": "Null when the list was cut."},
+        "complete": {"type": "boolean", "description": "False: there are more names than `limit`."},
+        "limit": {"type": "integer"},
+    },
+    "required": ["items", "total", "complete", "limit"],
+}
+
+
+@action("GET", "/repository_record_file_list", query=_FILE_LIST, data=_NAMES)
+async def file_list(call: Call) -> Answer:
+    """Names in a backup, for granular restore. One more than asked for is fetched, to know whether the list was cut."""
+    backup_id: int = call.query["id"]
+    row, position = await call.services.views.row(BACKUPS.name, backup_id)
+    if row is None:
+        raise not_found(BACKUPS, backup_id)
+    limit: int = call.query.get("limit", NAMES_DEFAULT)
+    names = await call.services.contents.list_names(backup_id, call.query.get("path", ""), limit + 1)
+    complete = len(names) <= limit
+    data = {"items": names[:limit], "total": len(names) if complete else None, "complete": complete, "limit": limit}
+    return Answer(data, position=position)
+
+
+OVERRIDES: dict[str, Handler] = {"DELETE /repository": delete_many, "DELETE /repository/{id}": delete_one}
+METHODS = (change_store_until, restore, verify, deletion_reference_chain, extension, file_list)

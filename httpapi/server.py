@@ -1,0 +1,192 @@
+"""Serving the application: Hypercorn's HTTP on trio, over TLS, with bounds that Hypercorn's own worker does not have.
+
+Hypercorn's ``serve`` puts all connections into one nursery, so that an exception in the handling of a single one (it has had several:
+a WebSocket upgrade with trailing bytes, data after a close) takes the whole process down, journal included. Its accept loop has no
+limit, and a reader that stops reading holds a shielded ``send_all`` for ever. So the loop here is our own: it hands each
+connection to Hypercorn's ``TCPServer`` inside a guard, counts connections, and bounds what a dead peer can hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import wrap_app
+from quart_trio import QuartTrio
+
+log = logging.getLogger("rbmedia.api")
+access_log = logging.getLogger("rbmedia.access")
+
+ACCEPT_RETRY_SECONDS = 0.1
+_ACCEPT_AGAIN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""Accepting fails for want of something that will be there again: wait, do not stop serving."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where and how to serve."""
+
+    host: str
+    port: int
+    """0: any free one; ``serve`` tells which."""
+    certificate: Path
+    key: Path
+    connections_max: int = 1000
+    """Beyond it a connection is closed at once."""
+    keep_alive_seconds: float = 30.0
+    """How long a connection may be idle, between requests and before the first."""
+    handshake_seconds: float = 10.0
+    stalled_seconds: float = 30.0
+    """How long a peer may leave what was sent to it unread."""
+    graceful_seconds: float = 5.0
+    """How long requests in progress may go on after the order to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Told through ``task_status`` when connections are accepted."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{name}:{self.port}"
+
+
+async def serve(
+    app: QuartTrio,
+    listen: Listen,
+    *,
+    stop: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until ``stop()`` returns or the caller cancels; then no connection is accepted, requests end, all is closed.
+
+    Raises ``OSError`` when the address cannot be bound, ``ssl.SSLError`` when the certificate or key is no good.
+    """
+    config = _config(listen)
+    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    context = _tls_context(listen)
+    bound = _bind(listen)
+    lifespan = Lifespan(wrapped, config, {})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        listener = trio.SSLListener(
+            trio.SocketListener(trio.socket.from_stdlib_socket(bound)), context, https_compatible=True
+        )
+        task_status.started(Serving(listen.host, bound.getsockname()[1]))
+        await _Connections(wrapped, config, listen).accept_until(stop, listener)
+        await lifespan.wait_for_shutdown()
+        nursery.cancel_scope.cancel()
+
+
+class _Connections:
+    """The connections of one listener."""
+
+    def __init__(self, app: AppWrapper, config: Config, listen: Listen) -> None:
+        self._app = app
+        self._config = config
+        self._listen = listen
+        self._context = WorkerContext(None)
+        self._open = 0
+
+    async def accept_until(self, stop: Callable[[], Awaitable[None]], listener: Any) -> None:
+        async with trio.open_nursery() as connections:
+            async with listener, trio.open_nursery() as accepting:
+                accepting.start_soon(self._accept, listener, connections)
+                await stop()
+                accepting.cancel_scope.cancel()
+            await self._context.terminated.set()
+            connections.cancel_scope.deadline = trio.current_time() + self._listen.graceful_seconds
+
+    async def _accept(self, listener: Any, connections: trio.Nursery) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _ACCEPT_AGAIN:
+                    raise
+                log.warning("cannot accept connections at this moment: %s", error)
+                await trio.sleep(ACCEPT_RETRY_SECONDS)
+                continue
+            connections.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: Any) -> None:
+        if self._open >= self._listen.connections_max:
+            log.warning("refused a connection: %d are open, which is the bound", self._open)
+            await trio.aclose_forcefully(stream)
+            return
+        self._open += 1
+        try:
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+        except (Exception, BaseExceptionGroup) as error:
+            _keep_cancellation(error)
+            log.exception("a connection ended in an error of the HTTP server")
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+
+def _keep_cancellation(error: BaseException) -> None:
+    """Raise again what is not an ordinary exception (cancellation, the interrupt key)."""
+    if isinstance(error, BaseExceptionGroup):
+        _, extraordinary = error.split(Exception)
+        if extraordinary is not None:
+            raise extraordinary
+
+
+def _config(listen: Listen) -> Config:
+    config = Config()
+    config.alpn_protocols = ["http/1.1"]
+    config.include_server_header = False
+    config.keep_alive_timeout = listen.keep_alive_seconds
+    config.keep_alive_max_requests = 2**31
+    config.ssl_handshake_timeout = listen.handshake_seconds
+    config.graceful_timeout = listen.graceful_seconds
+    config.accesslog = access_log
+    config.errorlog = log
+    config.access_log_format = "%(h)s %(r)s %(s)s %(b)s %(D)sus"
+    return config
+
+
+def _tls_context(listen: Listen) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(listen.certificate, listen.key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _bind(listen: Listen) -> socket.socket:
+    """A listening socket. Its options go over to accepted ones: no delay, dead peers noticed, unread data given up."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(listen.stalled_seconds * 1000))
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.setblocking(False)
+        bound.bind((listen.host, listen.port))
+        bound.listen(256)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
