@@ -50,10 +50,20 @@ class VolumeFile(Protocol):
     """An open file of a volume. Blocking calls: use them on a worker thread."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append all of ``data``. Raises ``StorageFull`` when there is no room (nothing partial is kept as valid by readers)."""
+        """Append all of ``data``; it may stay in memory, unseen by reads, until ``sync``, and is lost by ``close`` without it.
+
+        Raises ``StorageFull`` when there is no room; part of ``data`` may then stand in the file.
+        """
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``, fewer only at the end of the file."""
+        """``length`` bytes from ``offset``, fewer only at the end of the file. Raises ``Damaged`` when the device cannot read them."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset``; the number of bytes read, fewer only at the end of the file.
+
+        Page-aligned buffers (anonymous ``mmap``) at offsets and lengths that are multiples of 4096 may be filled without a copy.
+        Several threads may read at once.
+        """
 
     def size(self) -> int: ...
 
@@ -66,10 +76,13 @@ class VolumeFile(Protocol):
 
 
 class Volume(Protocol):
-    """A directory tree that a storage actor owns. Paths are relative, ``/`` between components, never ``..``."""
+    """A directory tree that a storage actor owns. Paths are relative, ``/`` between components, never ``..``; ``""`` is the root.
+
+    Besides what is said below, every call raises ``Unavailable`` when the volume as such fails (not mounted, read only, refused).
+    """
 
     def create(self, path: str) -> VolumeFile:
-        """A new empty file; it must not exist."""
+        """A new empty file; it must not exist (``FileExistsError``: a bug of the caller). Durable after ``sync_directory``."""
 
     def open(self, path: str, *, writable: bool = False) -> VolumeFile:
         """Raises ``NotFound``."""
@@ -79,11 +92,14 @@ class Volume(Protocol):
     def list(self, path: str) -> list[str]:
         """Names in a directory, sorted; empty when it does not exist."""
 
-    def size(self, path: str) -> int: ...
+    def size(self, path: str) -> int:
+        """Raises ``NotFound``."""
 
-    def make_directory(self, path: str) -> None: ...
+    def make_directory(self, path: str) -> None:
+        """With its parents; nothing happens when it is there. Durable after ``sync_directory`` of the parent."""
 
-    def rename(self, source: str, target: str) -> None: ...
+    def rename(self, source: str, target: str) -> None:
+        """Atomic. A file takes the place of ``target``; a directory needs it to be absent. Raises ``NotFound``."""
 
     def remove(self, path: str) -> int:
         """Remove a file, or a directory with everything in it; the number of bytes that were freed, 0 when not there."""

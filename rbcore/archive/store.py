@@ -26,7 +26,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     container: str
     offset: int
     block: int
-    """Block number, -1 when the header cannot be trusted to say."""
+    """Block number, -1 when nothing can be trusted to say."""
     what: str
 
 
@@ -72,7 +72,8 @@ class ArchiveWriter(Protocol):
 class ArchiveReader(Protocol):
     archive: str
 
-    def manifest_blocks(self) -> Sequence[int]: ...
+    def manifest_blocks(self) -> Sequence[int]:
+        """Of the valid manifest only."""
 
     def trailer_block(self) -> int: ...
 
