@@ -1,0 +1,256 @@
+"""A whole house for API tests: memory log, journal, views and the application, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+from argon2 import profiles
+
+from actors.journal import JournalActor
+from actors.port import Progress
+from drivers.simulated.world import InlineThreads, SeededRandomness
+from drivers.volume import DirectoryVolume
+from eventlog.memory_log import MemoryLog, open_memory_log
+from eventlog.views import LOGS, Projector, SqliteViewReader, ViewSchema
+from httpapi import Services, Settings, Tokens, VolumeCredentials, create_app
+from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Reply
+from rbcore.errors import Unavailable
+from rbcore.messages import ListBlockDevices, ListFilesystem, Listing
+from rbcore.resources import RESOURCES
+
+USER, PASSWORD = "rubackup", "correct horse battery staple"
+HWID = "525a99154f3505a2"
+CLIENT = f"rubackup-client ({HWID})"
+API = "/api/v1"
+
+
+class TestClock:
+    """Wall time that only the test moves."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.seconds = 1_750_000_000.0
+
+    def now_ns(self) -> int:
+        return int(self.seconds * 1e9)
+
+
+@dataclass
+class FakeSessions:
+    """Agents by client id; a question is answered from ``rows`` or refused."""
+
+    connected: set[int] = field(default_factory=set)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    running: dict[int, Progress] = field(default_factory=dict)
+    asked: list[Any] = field(default_factory=list)
+
+    def online(self, client_id: int) -> bool:
+        return client_id in self.connected
+
+    async def ask(
+        self, client_id: int, question: ListFilesystem | ListBlockDevices, deadline_seconds: float
+    ) -> Listing:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(question)
+        if client_id not in self.connected:
+            raise Unavailable(f"Client {client_id} is not connected.")
+        return Listing(rows=self.rows)
+
+    def progress(self, task_id: int) -> Progress | None:
+        return self.running.get(task_id)
+
+
+@dataclass
+class FakeContents:
+    names: list[dict[str, Any]] = field(default_factory=list)
+
+    async def list_names(self, backup_id: int, prefix: str, limit: int) -> list[dict[str, Any]]:
+        await trio.lowlevel.checkpoint()
+        return [one for one in self.names if one["path"].startswith(prefix)][:limit]
+
+
+@dataclass
+class ApiAnswer:
+    """An answer out of the test client."""
+
+    status: int
+    headers: Any
+    raw: bytes
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.raw)
+        assert set(found) == {"is_error", "message", "data", "errors"}, found
+        assert found["is_error"] is (self.status >= 400), (self.status, found)
+        return found
+
+    @property
+    def data(self) -> Any:
+        return self.envelope["data"]
+
+    @property
+    def message(self) -> str:
+        return str(self.envelope["message"])
+
+    @property
+    def errors(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = self.envelope["errors"]
+        return found
+
+    @property
+    def position(self) -> int:
+        return int(self.headers["X-Log-Position"])
+
+
+@dataclass
+class House:
+    app: Any
+    services: Services
+    journal: JournalActor
+    log: MemoryLog
+    clock: TestClock
+    sessions: FakeSessions
+    contents: FakeContents
+    secrets: Path
+    tokens: dict[str, str] = field(default_factory=dict)
+    _commands: int = 0
+
+    async def execute(self, command: Any, actor: str = "actor:test") -> Reply:
+        """A command from elsewhere in the house; returns when the views show it."""
+        self._commands += 1
+        reply = await self.journal.execute(Order(command=command, command_id=f"test-{self._commands}", actor=actor))
+        await self.services.views.wait_for(reply.position, 5)
+        return reply
+
+    async def raw(self, verb: str, path: str, **options: Any) -> ApiAnswer:
+        """A request without anybody's tokens."""
+        client = self.app.test_client(use_cookies=False)
+        response = await client.open(path if path.startswith("/") else f"{API}/{path}", method=verb, **options)
+        return ApiAnswer(response.status_code, response.headers, await response.get_data())
+
+    async def login(self, user: str = USER, password: str = PASSWORD, database: str = "rubackup") -> ApiAnswer:
+        body = {"rubackup_database": database, "rubackup_user": user, "password": password}
+        answer = await self.raw("POST", "auth/login", json=body)
+        if answer.status == 200:
+            self.tokens = answer.data
+        return answer
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens['access_token']}", "X-CSRF-TOKEN": self.tokens["csrf_token"]}
+
+    async def call(self, verb: str, path: str, body: Any = None, **headers: str) -> ApiAnswer:
+        """A request of whoever signed in last."""
+        if not self.tokens:
+            assert (await self.login()).status == 200
+        options: dict[str, Any] = {"headers": self.headers | {k.replace("_", "-"): v for k, v in headers.items()}}
+        if body is not None:
+            options["json"] = body
+        return await self.raw(verb, path, **options)
+
+    async def add_client(self, hwid: str = HWID, hostname: str = "rubackup-client", *, authorise: bool = True) -> int:
+        """An agent reports itself; id of the client, or of the unauthorised one."""
+        hello = AgentHello(
+            hwid=hwid,
+            hostname=hostname,
+            public_key=(hwid * 4)[:64],
+            address="192.0.2.7",
+            os_type="Linux",
+            os_version="Debian 12",
+            agent_version="0.1",
+            resource_types=["File system", "Block device"],
+        )
+        await self.execute(hello, f"client:{hwid}")
+        unauthorised = next(
+            one.id for one in self.journal.state.tables["unauthorised_client"].values() if one.hwid == hwid
+        )
+        if not authorise:
+            return int(unauthorised)
+        reply = await self.execute(AuthoriseClients(ids=[unauthorised]))
+        return reply.ids[0]
+
+
+@asynccontextmanager
+async def open_house(directory: Path, *, settings: Settings | None = None) -> AsyncIterator[House]:
+    clock, randomness, threads = TestClock(), SeededRandomness(7), InlineThreads()
+    secrets = directory / "secrets"
+    secrets.mkdir(mode=0o700)
+    async with open_memory_log() as log, trio.open_nursery() as nursery:
+        journal = JournalActor(log, _World(clock, randomness, threads))
+        await journal.recover()
+        view_schema = ViewSchema(RESOURCES, LOGS)
+        views_path = directory / "views.sqlite"
+        projector = Projector(log, views_path, view_schema, threads)
+        nursery.start_soon(projector.run)
+        await projector.wait_for(0, 5)
+        views = SqliteViewReader(
+            views_path,
+            view_schema,
+            threads,
+            head=lambda: log.head,
+            position_at=log.position_at,
+            wait_for=projector.wait_for,
+        )
+        credentials = VolumeCredentials(DirectoryVolume(secrets, direct=False), threads, randomness, profiles.CHEAPEST)
+        sessions, contents = FakeSessions(), FakeContents()
+        services = Services(
+            journal=journal,
+            views=views,
+            sessions=sessions,
+            contents=contents,
+            tokens=Tokens(clock, randomness),
+            credentials=credentials,
+            clock=clock,
+            randomness=randomness,
+            settings=settings or Settings(version="1.2.3", app_host="api.rubackup.local"),
+        )
+        house = House(create_app(services), services, journal, log, clock, sessions, contents, secrets)
+        await house.execute(
+            Initialise(
+                hostname="rubackup-server",
+                hwid="55e05458152af100",
+                superuser=USER,
+                credential_id=await credentials.create(PASSWORD),
+                default_catalog_path=str(directory / "default_pool"),
+            )
+        )
+        try:
+            yield house
+        finally:
+            await views.close()
+            nursery.cancel_scope.cancel()
+
+
+@dataclass(frozen=True)
+class _World:
+    clock: TestClock
+    randomness: SeededRandomness
+    threads: InlineThreads
+
+
+def parse_queue_number(message: str) -> int:
+    """As existing clients of the API do it."""
+    match = re.search(r"TASK WAS ADDED TO QUEUE:(\d+)$", message)
+    assert match is not None, message
+    return int(match[1])
+
+
+BACKUP_TASK: dict[str, Any] = {
+    "resource_type": "File system",
+    "resource": "/home/",
+    "client": CLIENT,
+    "backup_type": "full",
+    "pool": "Default",
+    "crypto": "nocrypt",
+    "priority": 100,
+    "storage_duration": "1 Years",
+    "archiving": False,
+}
