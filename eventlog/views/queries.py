@@ -1,0 +1,207 @@
+"""Queries on one table: which SQL answers a page or a record, and how its rows become wire values.
+
+A page is found in two steps within one statement: the row ids in order, then the columns and the names of references of
+those few rows alone. The total comes from ``totals``, and knowing it decides how the page is looked for (``_hint``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from typing import Any, Final
+
+import msgspec
+
+from eventlog.views import moments
+from eventlog.views.port import Page, Query
+from eventlog.views.predicates import PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
+from eventlog.views.schema import (
+    POSITION_TABLE,
+    Column,
+    EntityTable,
+    Kind,
+    Table,
+    ViewSchema,
+    current_index,
+    history_index,
+    quoted,
+)
+from eventlog.views.totals import Totals
+from rbcore.errors import InvalidRequest
+
+LIMIT_MAX: Final = 1000
+OFFSET_MAX: Final = 2**62
+
+Convert = Callable[[Any], Any]
+
+
+class TableReader:
+    """Answers queries on one table. Holds no connection: every method takes one, inside a read transaction."""
+
+    def __init__(self, schema: ViewSchema, table: Table, totals: Totals, zone: tzinfo) -> None:
+        self._schema, self._table, self._totals, self._zone = schema, table, totals, zone
+        columns = list(table.columns.values())
+        self._detail = _Selection(schema, columns, zone)
+        self._list = _Selection(schema, [one for one in columns if one.in_list], zone)
+
+    def row(self, connection: sqlite3.Connection, *, id: int, at: int | None) -> tuple[dict[str, Any] | None, int]:
+        """The record and the position of the answer: one statement, a primary-key read."""
+        table = self._table
+        found = connection.execute(
+            f"SELECT v.position, {self._detail.sql(at)} FROM {POSITION_TABLE} AS v LEFT JOIN {table.quoted} AS t"
+            f" ON t.id = :id AND {holds_sql(table, at)}",
+            {"id": id, "at": at},
+        ).fetchone()
+        position = self._position(found[0], at)
+        return (None if found[1] is None else self._detail.wire(found[1:])), position
+
+    def page(self, connection: sqlite3.Connection, *, query: Query) -> Page:
+        """Raises ``InvalidRequest``."""
+        (head,) = connection.execute(f"SELECT position FROM {POSITION_TABLE}").fetchone()
+        position = self._position(head, query.at)
+        key = self._sort_key(query)
+        skip = _checked_skip(query)
+        where = self._where(connection, query)
+
+        def scalar(sql: str, parameters: dict[str, Any]) -> int:
+            number: int = connection.execute(sql, parameters).fetchone()[0]
+            return number
+
+        total = self._totals.total(scalar, self._table, where, query.at, head)
+        if skip >= total:
+            return Page(rows=[], total=total, position=position)
+        rows = connection.execute(
+            self._page_sql(connection, query, key, where, total, skip),
+            {**where.parameters, "at": query.at, "limit": query.limit, "skip": skip},
+        )
+        return Page(rows=[self._list.wire(row) for row in rows], total=total, position=position)
+
+    def _page_sql(
+        self, connection: sqlite3.Connection, query: Query, key: Column, where: Where, total: int, skip: int
+    ) -> str:
+        table, at = self._table, query.at
+        direction = "DESC" if query.descending else "ASC"
+        if key.kind is Kind.REFERENCE:
+            sort, hint = shown_name_sql(self._schema, key, at), ""
+        else:
+            hint, plus = self._hint(connection, query, key, where, total, skip)
+            sort = f"{plus}t.{key.quoted}"
+        order = f"ORDER BY {sort} {direction}, t.id {direction}"
+        chosen = (
+            f"SELECT t.rowid AS chosen FROM {table.quoted} AS t{hint} WHERE {holds_sql(table, at)}{where.sql()}"
+            f" {order} LIMIT :limit OFFSET :skip"
+        )
+        return (
+            f"SELECT {self._list.sql(at)} FROM ({chosen}) CROSS JOIN {table.quoted} AS t ON t.rowid = chosen"
+            f" {order.replace('+t.', 't.')}"
+        )
+
+    def _hint(
+        self, connection: sqlite3.Connection, query: Query, key: Column, where: Where, total: int, skip: int
+    ) -> tuple[str, str]:
+        """(index to use, prefix of the sort column).
+
+        Either the rows are walked in the order asked for, passing over those that do not match, until the page is full; or those
+        that match are found by an index of theirs, if there is one, and sorted. Walking reads about (skip + limit) * rows / total
+        rows, sorting reads ``total``. SQLite keeps no statistics of that kind, but the total is known here.
+        """
+        walked = self._index_in_order(key, query.at)
+        if not walked:
+            return "", ""
+        if where.clauses:
+            (rows,) = connection.execute(f"SELECT max(id) FROM {self._table.quoted}").fetchone()
+            if (skip + query.limit) * (rows or 0) > total * total:
+                return "", "+"
+        return f" INDEXED BY {quoted(walked)}", ""
+
+    def _index_in_order(self, key: Column, at: int | None) -> str:
+        """The index whose order is that of ``key``; empty when there is none for the moment asked about."""
+        name = self._table.name
+        if not isinstance(self._table, EntityTable):
+            return "" if key.name == "id" or not key.indexed else current_index(name, key.name)
+        if key.name == "id":
+            return f"{name}:current" if at is None else f"{name}:versions"
+        if at is None:
+            return current_index(name, key.name)
+        return history_index(name, key.name) if key.indexed else ""
+
+    def _sort_key(self, query: Query) -> Column:
+        key = column_of(self._table, query.sort_by)
+        if not key.sortable:
+            raise refused(key.name, "cannot be sorted by: it holds a list or free-form parameters")
+        return key
+
+    def _where(self, connection: sqlite3.Connection, query: Query) -> Where:
+        def lookup(sql: str, parameters: dict[str, Any]) -> list[int]:
+            return [row[0] for row in connection.execute(sql, parameters)]
+
+        builder = PredicateBuilder(self._schema, self._table, query.at, self._zone, lookup)
+        for condition in query.conditions:
+            builder.add(condition)
+        for name, allowed in query.visible:
+            builder.add_scope(name, allowed)
+        return builder.where
+
+    @staticmethod
+    def _position(head: int, at: int | None) -> int:
+        if at is None:
+            return head
+        if not 0 <= at <= head:
+            sentence = f"positions go from 0 to {head}, where the views stand"
+            raise InvalidRequest(f"at={at} is no position to look at: {sentence}.", errors={"at": [sentence]})
+        return at
+
+
+class _Selection:
+    """Some columns of a table: the SQL that fetches them and the wire values of what it fetched. ``id`` comes first."""
+
+    def __init__(self, schema: ViewSchema, columns: Sequence[Column], zone: tzinfo) -> None:
+        self._names = ("id", *(one.name for one in columns))
+        self._now = self._expressions(schema, columns, None)
+        self._then = self._expressions(schema, columns, 0)
+        converts = {index: _converter(one, zone) for index, one in enumerate(columns, start=1)}
+        self._converts = [(index, convert) for index, convert in converts.items() if convert is not None]
+
+    @staticmethod
+    def _expressions(schema: ViewSchema, columns: Sequence[Column], at: int | None) -> str:
+        shown = [
+            shown_name_sql(schema, one, at) if one.kind is Kind.REFERENCE else f"t.{one.quoted}" for one in columns
+        ]
+        return ", ".join(["t.id", *shown])
+
+    def sql(self, at: int | None) -> str:
+        return self._now if at is None else self._then
+
+    def wire(self, values: Sequence[Any]) -> dict[str, Any]:
+        row = list(values)
+        for index, convert in self._converts:
+            if row[index] is not None:
+                row[index] = convert(row[index])
+        return dict(zip(self._names, row, strict=True))
+
+
+def _converter(column: Column, zone: tzinfo) -> Convert | None:
+    match column.kind:
+        case Kind.BOOLEAN:
+            return bool
+        case Kind.YES_NO:
+            return lambda stored: "yes" if stored else "no"
+        case Kind.TIME:
+            return lambda stored: moments.render(stored, zone)
+        case Kind.LIST | Kind.JSON:
+            return msgspec.json.decode
+        case _:
+            return None
+
+
+def _checked_skip(query: Query) -> int:
+    errors = {}
+    if query.page < 1 or (query.page - 1) * LIMIT_MAX > OFFSET_MAX:
+        errors["page"] = ["pages are counted from 1"]
+    if not 1 <= query.limit <= LIMIT_MAX:
+        errors["limit"] = [f"1 to {LIMIT_MAX} rows can be asked for"]
+    if errors:
+        sentences = "; ".join(f"{name}: {sentence}" for name, (sentence,) in errors.items())
+        raise InvalidRequest(f"The list cannot be answered: {sentences}.", errors=errors)
+    return (query.page - 1) * query.limit

@@ -1,0 +1,118 @@
+"""From events to row versions: folds a state with ``rbcore.evolve`` and collects what to write.
+
+An entity that changes at position p ends the version it had and begins one at p. Within a batch only the newest version of
+an entity is still open when it is written; the ones before are inserted as already ended, so a current row of the
+database is touched at most once per batch. A rebuild goes further and holds every open version back until the end: its
+rows are all inserted complete, and what is held is one number per live entity.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from eventlog.upcasting import decode_event
+from eventlog.views.schema import POSITION_TABLE, EntityTable, LinesTable, ViewSchema
+from rbcore.events import Envelope, Event
+from rbcore.evolve import apply
+from rbcore.state import State
+
+
+class RowFold:
+    """State at a position, and the row versions of the events folded since the last ``write``.
+
+    Not safe for use by two threads at once. After an exception the state and the database no longer belong together: throw the
+    fold away and start from the database's position.
+    """
+
+    def __init__(self, schema: ViewSchema) -> None:
+        self.state = State()
+        self._schema = schema
+        self._open: dict[str, dict[int, int]] = {kind: {} for kind in schema.entities}
+        """Kind -> id -> position at which the version that is held back began."""
+        self._ends: dict[str, list[tuple[int, int]]] = {kind: [] for kind in schema.entities}
+        """Kind -> (position, id): current versions in the database that end."""
+        self._ended: dict[str, list[list[Any]]] = {kind: [] for kind in schema.entities}
+        self._lines: dict[str, list[list[Any]]] = {name: [] for name in schema.logs}
+        self._line_ids: dict[str, int] = dict.fromkeys(schema.logs, 0)
+        self._logs_of: dict[type[Event], list[LinesTable]] = {}
+        for log in schema.logs.values():
+            for kind in log.lines:
+                self._logs_of.setdefault(kind, []).append(log)
+
+    @property
+    def position(self) -> int:
+        return self.state.position
+
+    def refold(self, envelopes: Iterable[Envelope]) -> None:
+        """Fold events whose rows are in the database already: state only."""
+        state = self.state
+        for one in envelopes:
+            apply(state, one.stream, one.version, one.time_ns, one.position, decode_event(one))
+
+    def resume(self, connection: sqlite3.Connection) -> None:
+        """The state is at the database's position now: go on numbering lines where it ended."""
+        for name, table in self._schema.logs.items():
+            (last,) = connection.execute(f"SELECT ifnull(max(id), 0) FROM {table.quoted}").fetchone()
+            self._line_ids[name] = last
+
+    def fold(self, envelopes: Iterable[Envelope]) -> None:
+        """Fold events and remember the rows they make."""
+        state, entities, logs_of = self.state, self._schema.entities, self._logs_of
+        for one in envelopes:
+            event = decode_event(one)
+            undos = apply(state, one.stream, one.version, one.time_ns, one.position, event)
+            seen: set[tuple[str, int]] = set()
+            for undo in undos:
+                table = entities.get(undo.kind)
+                if table is None or (undo.kind, undo.id) in seen:
+                    continue  # the first undo of an entity says what was there before the event
+                seen.add((undo.kind, undo.id))
+                self._turn(table, undo.id, undo.before, one.position)
+            for log in logs_of.get(type(event), ()):
+                self._append(log, one, event)
+
+    def _turn(self, table: EntityTable, id: int, before: Any, position: int) -> None:
+        held = self._open[table.kind]
+        begun = held.pop(id, None)
+        if begun is not None:
+            self._ended[table.kind].append(table.row(before, begun, position))
+        elif before is not None:
+            self._ends[table.kind].append((position, id))
+        if id in self.state.tables[table.kind]:
+            held[id] = position
+
+    def _append(self, log: LinesTable, envelope: Envelope, event: Event) -> None:
+        collected = self._lines[log.name]
+        for line in log.lines[type(event)](envelope, event, self.state):
+            self._line_ids[log.name] += 1
+            collected.append(log.row(self._line_ids[log.name], envelope.position, line))
+
+    def write(self, connection: sqlite3.Connection, *, hold_open: bool = False) -> int:
+        """Write what was collected and the position, in the caller's transaction. Returns the number of rows inserted.
+
+        ``hold_open``: keep open versions back (a rebuild, until its last write). The position is then not yet true for a reader,
+        which a rebuild's file has none of.
+        """
+        written = 0
+        for kind, table in self._schema.entities.items():
+            if self._ends[kind]:
+                connection.executemany(table.close_sql, self._ends[kind])
+                self._ends[kind] = []
+            rows = self._ended[kind]
+            if not hold_open and self._open[kind]:
+                live = self.state.tables[kind]
+                rows.extend([table.row(live[key], begun, None) for key, begun in self._open[kind].items()])
+                self._open[kind] = {}
+            if rows:
+                connection.executemany(table.insert_sql, rows)
+                written += len(rows)
+                self._ended[kind] = []
+        for name, log in self._schema.logs.items():
+            if self._lines[name]:
+                connection.executemany(log.insert_sql, self._lines[name])
+                written += len(self._lines[name])
+                self._lines[name] = []
+        connection.execute(f"UPDATE {POSITION_TABLE} SET position = ?", (self.state.position,))
+        return written

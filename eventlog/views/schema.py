@@ -1,0 +1,373 @@
+"""Tables, columns and indexes of the view file, derived from the declarations of resources and of append-only logs.
+
+An entity table holds row versions: ``id, from_position, to_position`` and a column per declared field. The row whose
+``to_position`` is null is the current one; a version holds at position p when ``from_position <= p < to_position``.
+A log table holds lines that never change: ``id`` (1, 2, 3, ... in log order), ``position`` and the declared fields.
+
+Stored values are what can be compared natively: times as microseconds since 1970-01-01 UTC (the wire's resolution),
+truth values as 0 and 1, references as ids, "none" (0 in the entity) as null, lists and objects as JSON text.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+from blake3 import blake3
+
+from rbcore import resource as declared
+from rbcore.entities import Client, Entity, FormerClient
+from rbcore.events import Envelope, Event
+from rbcore.state import State
+
+LAYOUT: Final = 1
+"""Raise when the meaning of a stored value changes: every view file made before is rebuilt."""
+
+POSITION_TABLE: Final = "view_position"
+"""One row: position of the last folded event and the fingerprint of the schema."""
+
+CLIENT_KIND: Final = Client.KIND
+FORMER_CLIENT_KIND: Final = FormerClient.KIND
+"""Names a client that is no longer authorised, under the same id."""
+
+RESERVED: Final = frozenset({"id", "rowid", "position", "from_position", "to_position"})
+
+Lines = Callable[[Envelope, Any, State], Iterable[Sequence[Any]]]
+"""``lines(envelope, event, state after it) -> rows``, a value per declared field as the entity of a resource would hold it. Pure."""
+
+
+class Kind(enum.Enum):
+    """How a column compares and how it stands on the wire."""
+
+    INTEGER = "integer"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    YES_NO = "yes or no"
+    TIME = "time"
+    REFERENCE = "name"
+    LIST = "list"
+    JSON = "object"
+
+
+_SQL_TYPES = {
+    Kind.INTEGER: "INTEGER",
+    Kind.TEXT: "TEXT",
+    Kind.BOOLEAN: "INTEGER",
+    Kind.YES_NO: "INTEGER",
+    Kind.TIME: "INTEGER",
+    Kind.REFERENCE: "INTEGER",
+    Kind.LIST: "TEXT",
+    Kind.JSON: "TEXT",
+}
+SORTABLE: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN, Kind.YES_NO, Kind.TIME, Kind.REFERENCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    kind: Kind
+    store: Callable[[Any], Any] | None
+    """Converts the entity's attribute to what is stored; None: stored as it is."""
+    source: str
+    """Attribute of the entity; empty: ``store`` takes the whole entity."""
+    indexed: bool = False
+    in_list: bool = True
+    target: str = ""
+    """Stream kind a reference points to."""
+    by: str = ""
+    """Column of the target that stands on the wire."""
+
+    @property
+    def quoted(self) -> str:
+        return quoted(self.name)
+
+    @property
+    def sortable(self) -> bool:
+        return self.kind in SORTABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTable:
+    """Declaration of an append-only table: lines that follow from single events."""
+
+    name: str
+    """As in the path, ``task_log``; also the name of the table."""
+    fields: tuple[declared.Field, ...]
+    """All fields shown, in order, without ``id``."""
+    lines: Mapping[type[Event], Lines]
+    """What each type of event adds."""
+
+
+class Table:
+    """A table of the view file: its columns, and the SQL that makes it."""
+
+    def __init__(self, name: str, columns: Sequence[Column], leading: tuple[str, ...]) -> None:
+        self.name = name
+        self.quoted = quoted(name)
+        self.columns = {column.name: column for column in columns}
+        self._leading = leading
+        if len(self.columns) != len(columns) or RESERVED & self.columns.keys():
+            raise ValueError(f"table {name}: a field stands twice or is called like a column of every table")
+
+    @property
+    def insert_sql(self) -> str:
+        names = [*self._leading, *(one.quoted for one in self.columns.values())]
+        marks = ", ".join("?" * len(names))
+        return f"INSERT INTO {self.quoted} ({', '.join(names)}) VALUES ({marks})"
+
+    def column_definitions(self) -> str:
+        return "".join(f", {one.quoted} {_SQL_TYPES[one.kind]}" for one in self.columns.values())
+
+    def create_table_sql(self) -> str:
+        raise AssertionError("subclasses say")
+
+    def create_indexes_sql(self) -> list[str]:
+        raise AssertionError("subclasses say")
+
+
+class EntityTable(Table):
+    """Row versions of one kind of entity."""
+
+    def __init__(self, resource: declared.Resource) -> None:
+        super().__init__(
+            resource.name, [_column(one) for one in resource.fields], ("id", "from_position", "to_position")
+        )
+        self.kind = resource.kind
+        plain = [column.source or "id" for column in self.columns.values()]
+        self._fetch = attrgetter("id", *plain)  # "id" first: always a tuple, even of one declared field
+        self._stores = [(at, one.store) for at, one in enumerate(self.columns.values(), start=1) if one.store]
+        self._whole = {at for at, one in enumerate(self.columns.values(), start=1) if not one.source}
+
+    def row(self, entity: Entity, from_position: int, to_position: int | None) -> list[Any]:
+        """The row version as ``insert_sql`` takes it."""
+        values = list(self._fetch(entity))
+        for at, store in self._stores:
+            values[at] = store(entity if at in self._whole else values[at])
+        values[1:1] = (from_position, to_position)
+        return values
+
+    @property
+    def close_sql(self) -> str:
+        """Parameters: the position at which the current version ends, the entity's id."""
+        return f"UPDATE {self.quoted} SET to_position = ? WHERE id = ? AND to_position IS NULL"
+
+    def create_table_sql(self) -> str:
+        return (
+            f"CREATE TABLE {self.quoted} (id INTEGER NOT NULL, from_position INTEGER NOT NULL, to_position INTEGER"
+            f"{self.column_definitions()})"
+        )
+
+    def create_indexes_sql(self) -> list[str]:
+        """Two by id (current, all versions), two by position (what changed since), and per column:
+
+        current rows in its order for every column that can be sorted by, so that a page costs the rows it shows; all
+        versions in its order for ``indexed`` ones, for the same at a past position. Each holds what decides whether a
+        version counts, so that rows of another time are passed over without being read.
+        """
+        table, name = self.quoted, self.name
+        made = [
+            f"CREATE UNIQUE INDEX {quoted(f'{name}:current')} ON {table} (id) WHERE to_position IS NULL",
+            f"CREATE INDEX {quoted(f'{name}:versions')} ON {table} (id, from_position, to_position)",
+            f"CREATE INDEX {quoted(f'{name}:opened')} ON {table} (from_position)",
+            f"CREATE INDEX {quoted(f'{name}:closed')} ON {table} (to_position) WHERE to_position IS NOT NULL",
+        ]
+        for column in self.columns.values():
+            if column.sortable:
+                made.append(
+                    f"CREATE INDEX {quoted(current_index(name, column.name))} ON {table} ({column.quoted}, id)"
+                    " WHERE to_position IS NULL"
+                )
+            if column.sortable and column.indexed:
+                made.append(
+                    f"CREATE INDEX {quoted(history_index(name, column.name))} ON {table}"
+                    f" ({column.quoted}, id, from_position, to_position)"
+                )
+        return made
+
+
+class LinesTable(Table):
+    """Lines of one append-only log."""
+
+    def __init__(self, declaration: LogTable) -> None:
+        super().__init__(declaration.name, [_column(one) for one in declaration.fields], ("id", "position"))
+        for one in self.columns.values():
+            if not one.source:
+                raise ValueError(f"log {self.name}: field {one.name} cannot be computed from an entity")
+        self.lines = declaration.lines
+        self._stores = [(at, one.store) for at, one in enumerate(self.columns.values()) if one.store]
+
+    def row(self, id: int, position: int, line: Sequence[Any]) -> list[Any]:
+        values = list(line)
+        assert len(values) == len(self.columns), f"log {self.name}: a line has a value per declared field"
+        for at, store in self._stores:
+            values[at] = store(values[at])
+        values[0:0] = (id, position)
+        return values
+
+    def create_table_sql(self) -> str:
+        return (
+            f"CREATE TABLE {self.quoted} (id INTEGER PRIMARY KEY, position INTEGER NOT NULL{self.column_definitions()})"
+        )
+
+    def create_indexes_sql(self) -> list[str]:
+        made = [f"CREATE INDEX {quoted(f'{self.name}:opened')} ON {self.quoted} (position)"]
+        made += [
+            f"CREATE INDEX {quoted(current_index(self.name, one.name))} ON {self.quoted} ({one.quoted}, id)"
+            for one in self.columns.values()
+            if one.sortable and one.indexed
+        ]
+        return made
+
+
+_FORMER_CLIENTS: Final = declared.Resource(
+    name="former_clients",
+    kind=FORMER_CLIENT_KIND,
+    title="Former Clients",
+    noun="former client",
+    entity=FormerClient,
+    fields=(
+        declared.Computed(name="client", of=lambda former: f"{former.hostname} ({former.hwid})"),
+        declared.Text(name="hostname"),
+        declared.Text(name="hwid"),
+    ),
+)
+"""Kept for the names alone when nobody declares it."""
+
+
+class ViewSchema:
+    """All tables of a view file.
+
+    ``revision`` distinguishes what the declarations do not show, such as the code of computed fields: the composition root
+    hands in the version of the program, so that a new release makes its views anew.
+    """
+
+    def __init__(
+        self, resources: Iterable[declared.Resource], logs: Iterable[LogTable] = (), *, revision: str = ""
+    ) -> None:
+        self.entities = {one.kind: EntityTable(one) for one in resources}
+        if CLIENT_KIND in self.entities and FORMER_CLIENT_KIND not in self.entities:
+            self.entities[FORMER_CLIENT_KIND] = EntityTable(_FORMER_CLIENTS)
+        self.logs = {one.name: LinesTable(one) for one in logs}
+        tables: list[EntityTable | LinesTable] = [*self.entities.values(), *self.logs.values()]
+        self.tables = {one.name: one for one in tables}
+        if len(self.tables) != len(tables) or POSITION_TABLE in self.tables:
+            raise ValueError("two declarations want the same table")
+        self._check_references()
+        self._revision = revision
+        self.fingerprint = self._fingerprint()
+
+    def targets_of(self, column: Column) -> tuple[EntityTable, ...]:
+        """Tables that know the name a reference shows; the first one that has the id at the position in question says."""
+        kinds = (column.target, FORMER_CLIENT_KIND) if column.target == CLIENT_KIND else (column.target,)
+        return tuple(self.entities[kind] for kind in kinds if column.by in self.entities[kind].columns)
+
+    def create_tables_sql(self) -> list[str]:
+        position = f"CREATE TABLE {POSITION_TABLE} (one INTEGER PRIMARY KEY, position INTEGER NOT NULL, fingerprint TEXT NOT NULL)"
+        return [position, *(table.create_table_sql() for table in self.tables.values())]
+
+    def create_indexes_sql(self) -> list[str]:
+        return [sql for table in self.tables.values() for sql in table.create_indexes_sql()]
+
+    def _fingerprint(self) -> str:
+        meaning = [
+            (table.name, [(one.name, one.kind.name, one.source, one.target, one.by) for one in table.columns.values()])
+            for table in self.tables.values()
+        ]
+        text = repr((LAYOUT, self._revision, self.create_tables_sql(), self.create_indexes_sql(), meaning))
+        return blake3(text.encode()).hexdigest()
+
+    def _check_references(self) -> None:
+        for table in self.tables.values():
+            for column in table.columns.values():
+                if column.kind is not Kind.REFERENCE:
+                    continue
+                target = self.entities.get(column.target)
+                shown = target.columns.get(column.by) if target else None
+                if target is None:
+                    raise ValueError(f"{table.name}.{column.name} refers to {column.target!r}, which is not declared")
+                if shown is None or shown.kind is not Kind.TEXT:
+                    raise ValueError(f"{table.name}.{column.name} is shown by {column.by!r}, which is no text")
+
+
+def current_index(table: str, column: str) -> str:
+    return f"{table}/{column}"
+
+
+def history_index(table: str, column: str) -> str:
+    return f"{table}/{column}:versions"
+
+
+def quoted(name: str) -> str:
+    assert '"' not in name, "declared names are plain"
+    return f'"{name}"'
+
+
+def _column(field: declared.Field) -> Column:
+    made = _kind_and_store(field)
+    return Column(
+        field.name,
+        made[0],
+        made[1],
+        source="" if isinstance(field, declared.Computed) else field.source,
+        indexed=field.indexed,
+        in_list=field.in_list,
+        target=field.to if isinstance(field, declared.Reference) else "",
+        by=field.by if isinstance(field, declared.Reference) else "",
+    )
+
+
+def _kind_and_store(field: declared.Field) -> tuple[Kind, Callable[[Any], Any] | None]:
+    match field:
+        case declared.Integer():
+            return Kind.INTEGER, None
+        case declared.Boolean():
+            return Kind.BOOLEAN, _truth
+        case declared.YesNo():
+            return Kind.YES_NO, _truth
+        case declared.Timestamp():
+            return Kind.TIME, _microseconds
+        case declared.Reference():
+            return Kind.REFERENCE, _reference
+        case declared.TextList():
+            return Kind.LIST, _json
+        case declared.JsonObject():
+            return Kind.JSON, _json
+        case declared.Computed():
+            return _computed(field)
+        case _:
+            return Kind.TEXT, None
+
+
+def _computed(field: declared.Computed) -> tuple[Kind, Callable[[Any], Any]]:
+    of = field.of
+    match field.kind:
+        case "text":
+            return Kind.TEXT, of
+        case "integer":
+            return Kind.INTEGER, of
+        case "boolean":
+            return Kind.BOOLEAN, lambda entity: _truth(of(entity))
+        case "timestamp":
+            return Kind.TIME, lambda entity: _microseconds(of(entity))
+        case other:
+            raise ValueError(f"computed field {field.name}: {other!r} is not a kind of value")
+
+
+def _truth(value: bool | str | None) -> int | None:
+    return None if value is None else int(value in (True, "yes"))
+
+
+def _microseconds(time_ns: int | None) -> int | None:
+    return time_ns // 1000 if time_ns else None
+
+
+def _reference(id: int | None) -> int | None:
+    return id or None
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

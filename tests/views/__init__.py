@@ -1,0 +1,1 @@
+"""Tests of the views. ``histories`` makes logs of random but possible histories, ``oracle`` says what views must show."""
