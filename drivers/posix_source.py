@@ -366,10 +366,12 @@ class PosixSource:
             return RangeContent([b""] * len(runs), f"cannot be read: {reason(error)}")
         finally:
             os.close(fd)
-        problem = ""
+        problem, shortened_to = "", -1
         if (status.st_ino, status.st_size, status.st_mtime_ns) != (entry.inode, entry.size, entry.mtime_ns):
             problem = f"changed while it was backed up: size {entry.size}, then {status.st_size}"
-        return RangeContent(parts, problem)
+            if status.st_size < entry.size:
+                shortened_to = status.st_size
+        return RangeContent(parts, problem, shortened_to)
 
     def _open_file(self, cursor: DirectoryCursor, entry: Entry) -> int:
         if self._root_name and not entry.path:

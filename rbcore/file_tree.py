@@ -54,6 +54,8 @@ class RangeContent(msgspec.Struct, frozen=True):
     parts: list[bytes]
     """Content of each run that was asked for; shorter or empty where the file has become shorter."""
     problem: str = ""
+    shortened_to: int = -1
+    """The file's size now, when it has become shorter than it was scanned; else -1."""
 
 
 class SourceTree(Protocol):
