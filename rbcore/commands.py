@@ -158,7 +158,10 @@ class AssignTask(Command, frozen=True, kw_only=True):
 
 
 class AdvanceTask(Command, frozen=True, kw_only=True):
-    """An actor reports that the task got to ``status``."""
+    """An actor reports that the task got to ``status``. A late or repeated report of a stage changes nothing.
+
+    Reply data: ``{"status": the task's status then}``; Suspended comes back as Broken after too many attempts.
+    """
 
     task_id: int
     status: str
@@ -166,6 +169,9 @@ class AdvanceTask(Command, frozen=True, kw_only=True):
     retry_at_ns: int = 0
     note_severity: str = ""
     notes: list[str] = []
+    durable_blocks: int = 0
+    """Blocks of the task's archive on stable storage, when the sender knows. More than ever reported before is progress, and
+    attempts are counted anew (``rbcore.task.ATTEMPTS_MAX``)."""
 
 
 class NoteTask(Command, frozen=True, kw_only=True):
@@ -192,7 +198,7 @@ class RestartTasks(Command, frozen=True, kw_only=True):
 
 
 class RemoveTasks(Command, frozen=True, kw_only=True):
-    """By ids, or by the status word of the manual (``error``, ``killed``, ``obsoleted``)."""
+    """From the queue: by ids, or by the status word of the manual (``error``, ``killed``, ``obsoleted``)."""
 
     ids: list[int] = []
     status_word: str = ""

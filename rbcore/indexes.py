@@ -42,13 +42,13 @@ KEYS: dict[str, Callable[[Any], Any]] = {
 """Kind -> the key, besides its id, that names one entity of the kind."""
 
 BackupGroup = tuple[int, str, str]
-"""Client id, resource type, resource: backups that may form chains with each other."""
+"""Client id, resource type, canonical resource: backups that may form chains with each other."""
 
 
 class Indexes:
     """See the module. Read by decisions; changed by ``State`` alone."""
 
-    __slots__ = ("_backups", "by_key", "children", "groups", "online_clients", "tasks_by_status")
+    __slots__ = ("_backups", "by_key", "catalogs_of_pool", "children", "groups", "online_clients", "tasks_by_status")
 
     def __init__(self) -> None:
         self.by_key: dict[str, dict[Any, int]] = {kind: {} for kind in KEYS}
@@ -57,6 +57,7 @@ class Indexes:
         self.children: dict[int, set[int]] = {}
         """Backup id -> ids of the backups whose parent it is."""
         self.groups: dict[BackupGroup, set[int]] = {}
+        self.catalogs_of_pool: dict[int, set[int]] = {}
         self._backups: dict[tuple[str, int], int] = {}
 
     def backups_of(self, attribute: str, id: int) -> int:
@@ -73,6 +74,11 @@ class Indexes:
             self._update_key(self.by_key[kind], key_of, before, after)
         if kind == "backup":
             self._update_backup(before, after)
+        elif kind == "local_catalog":
+            if before is not None:
+                _remove(self.catalogs_of_pool, before.pool, before.id)
+            if after is not None:
+                self.catalogs_of_pool.setdefault(after.pool, set()).add(after.id)
         elif kind == "client":
             if before is not None:
                 self.online_clients.discard(before.id)
@@ -120,8 +126,13 @@ class Indexes:
                 self._backups[place] = self._backups.get(place, 0) + 1
 
 
+def canonical_resource(resource: str) -> str:
+    """``/home`` and ``/home/`` are one resource; what is not a path stays as it is."""
+    return "/" + "/".join(part for part in resource.split("/") if part) if resource.startswith("/") else resource
+
+
 def group_of(backup: Backup) -> BackupGroup:
-    return backup.client_id, backup.resource_type, backup.resource
+    return backup.client_id, backup.resource_type, canonical_resource(backup.resource)
 
 
 def _place(backup: Backup) -> tuple[tuple[str, int], ...]:

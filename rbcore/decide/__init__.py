@@ -1,0 +1,39 @@
+"""Decide: what a command comes to, given the state. ``decide(state, command, context) -> Decision``, pure.
+
+A decision never changes the state; its events do, when they are applied. What cannot be done is an ``RbError`` that is raised: then
+nothing is recorded. Where the refusal itself is a fact worth keeping (an agent with another's identity), the decision carries
+events and a ``refusal``: the events are recorded, then the refusal is the answer.
+
+Belongs here: rules of commands, one module per noun. Does not belong here: what an event means to the state
+(``rbcore.evolve``), declarations (``rbcore.resources``), when a task goes on (``rbcore.dispatch``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rbcore.commands import Command, Context
+from rbcore.decide import access, assign, clients, installation, queue, records, repository, tasks
+from rbcore.decide.decision import Decision
+from rbcore.state import State
+
+_DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
+    **records.DECIDERS,
+    **installation.DECIDERS,
+    **clients.DECIDERS,
+    **queue.DECIDERS,
+    **assign.DECIDERS,
+    **tasks.DECIDERS,
+    **repository.DECIDERS,
+    **access.DECIDERS,
+}
+assert set(_DECIDERS) == set(Command.__subclasses__()), "every command is decided"
+
+
+def decide(state: State, command: Command, context: Context) -> Decision:
+    """Events and reply of ``command``. Raises ``RbError``s, all of which leave everything as it was."""
+    return _DECIDERS[type(command)](state, command, context)
+
+
+__all__ = ["Decision", "decide"]

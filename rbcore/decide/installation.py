@@ -1,0 +1,62 @@
+"""First start, and credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from rbcore.commands import Command, Context, Initialise, SetCredential
+from rbcore.decide.decision import Decision, Draft, get
+from rbcore.entities import ClientGroup, Entity, LocalCatalog, MediaServer, Pool, User
+from rbcore.events import RecordChanged, RecordCreated
+from rbcore.state import State
+from rbcore.vocabulary import DEFAULT_POOL, NO_GROUP, PoolType, Role
+
+
+def initialise(state: State, command: Initialise, context: Context) -> Decision:
+    """What every installation has (reference 1.19). Nothing happens where it was done before."""
+    draft = Draft(state)
+    if not state.tables[MediaServer.KIND]:
+        server = MediaServer(id=draft.take_id(MediaServer), hostname=command.hostname, hwid=command.hwid)
+        group = ClientGroup(id=draft.take_id(ClientGroup), name=NO_GROUP, protected=True)
+        pool = Pool(
+            id=draft.take_id(Pool),
+            pool_name=DEFAULT_POOL,
+            pool_type=PoolType.FILE_SYSTEM,
+            media_server=server.id,
+            protected=True,
+        )
+        catalog = LocalCatalog(id=draft.take_id(LocalCatalog), path=command.default_catalog_path, pool=pool.id)
+        superuser = User(
+            id=draft.take_id(User),
+            username=command.superuser,
+            roles=(Role.SUPERUSER,),
+            credential_id=command.credential_id,
+            protected=True,
+        )
+        for entity in (server, group, pool, catalog, superuser):
+            _record(draft, entity)
+    return draft.decision()
+
+
+def _record(draft: Draft, entity: Entity) -> None:
+    fields = msgspec.to_builtins(entity)
+    del fields["id"]
+    fields.pop("created_ns", None)
+    draft.add(entity.KIND, entity.id, RecordCreated(fields))
+
+
+def set_credential(state: State, command: SetCredential, context: Context) -> Decision:
+    user = get(state, User, command.user_id, "user")
+    draft = Draft(state)
+    if user.credential_id != command.credential_id:
+        draft.add(User, user.id, RecordChanged({"credential_id": command.credential_id}))
+    return draft.decision(ids=[user.id])
+
+
+DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
+    Initialise: initialise,
+    SetCredential: set_credential,
+}

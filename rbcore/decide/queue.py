@@ -1,0 +1,269 @@
+"""What puts tasks into the queue: urgent backups, restores, verifications, restarts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from rbcore.commands import Command, Context, QueueBackup, QueueRestore, QueueVerification, RestartTasks
+from rbcore.decide.decision import Decision, Draft, get, get_all
+from rbcore.decide.fields import accept_all, client_named, invalid, json_object, text
+from rbcore.entities import Backup, Client, ClientGroup, PendingRemoval, Pool, Task
+from rbcore.errors import InvalidRequest, Refused
+from rbcore.events import TaskQueued, TaskStatusChanged
+from rbcore.interval import Duration, parse_interval
+from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Text
+from rbcore.state import State
+from rbcore.task import require
+from rbcore.vocabulary import (
+    BACKUP_TYPES,
+    CRYPTO,
+    PATH_RESOURCE_TYPES,
+    POOL_TYPES_WITH_DATA_PLANE,
+    PRIORITY_DEFAULT,
+    PRIORITY_MAX,
+    RESOURCE_TYPES,
+    TaskStatus,
+    TaskType,
+)
+
+TITLE: Final = "Task Queue"
+GRANULAR_FILES_MAX: Final = 10_000
+
+BACKUP_TASK_FIELDS: Final = (
+    Choice(name="resource_type", required=True, values=RESOURCE_TYPES),
+    Text(name="resource", required=True),
+    Reference(name="client", attribute="client_id", required=True, to=Client.KIND, by="client"),
+    Choice(name="backup_type", required=True, values=BACKUP_TYPES),
+    Reference(name="pool", attribute="pool_id", required=True, to=Pool.KIND, by="pool_name"),
+    Choice(name="crypto", required=True, values=CRYPTO),
+    Integer(name="priority", required=True, maximum=PRIORITY_MAX, default=PRIORITY_DEFAULT),
+    Interval(name="storage_duration", required=True),
+    Boolean(name="archiving", required=True),
+)
+"""The nine keys of POST task_queue, all required (manual)."""
+
+RESTORE_TASK_FIELDS: Final = (
+    Text(name="target_client", default=""),
+    Text(name="destination_path", default=""),
+    Boolean(name="data_deployment", default=False),
+)
+"""The body of POST repository/{id}/restoring, besides ``granular_restore_files``."""
+
+_ABSOLUTE: Final = re.compile(r"/.*", re.DOTALL)
+
+
+def queue_backup(state: State, command: QueueBackup, context: Context) -> Decision:
+    values = accept_all(state, BACKUP_TASK_FIELDS, command.task, subject=TITLE, creating=True)
+    _check_backup(state, values)
+    draft = Draft(state)
+    queued = TaskQueued(
+        task_type=TaskType.BACKUP,
+        backup_id=0,
+        parameters=_extensions(command.module_extensions, command.common_modules_extensions),
+        restarted_from=0,
+        **values,
+    )
+    return _added(draft, [_add(draft, queued)])
+
+
+def _check_backup(state: State, values: Mapping[str, Any]) -> None:
+    errors: dict[str, list[str]] = {}
+    client = get(state, Client, values["client_id"], "authorised client")
+    pool = get(state, Pool, values["pool_id"], "pool")
+    if values["resource_type"] not in client.resource_types:
+        can = ", ".join(client.resource_types) or "nothing yet"
+        errors["resource_type"] = [f"Client {client.hostname} has no module for it; it can back up: {can}."]
+    if values["resource_type"] in PATH_RESOURCE_TYPES and (problem := _path_problem(values["resource"])):
+        errors["resource"] = [f"resource: {problem}"]
+    if pool.pool_type not in POOL_TYPES_WITH_DATA_PLANE:
+        errors["pool"] = [
+            f"Pool '{pool.pool_name}' is of the type {pool.pool_type}, to which this release cannot write yet; "
+            f"name a pool of the type {', '.join(sorted(POOL_TYPES_WITH_DATA_PLANE))}."
+        ]
+    if parse_interval(values["storage_duration"]) == Duration():
+        errors["storage_duration"] = ["storage_duration: it must be longer than nothing."]
+    if errors:
+        raise invalid(TITLE, errors)
+
+
+def _path_problem(path: str) -> str:
+    if not _ABSOLUTE.fullmatch(path):
+        return "it must be an absolute path"
+    if any(part in (".", "..") for part in path.split("/")):
+        return "'.' and '..' have no place in it"
+    return ""
+
+
+def queue_restore(state: State, command: QueueRestore, context: Context) -> Decision:
+    backup = get(state, Backup, command.backup_id, "backup")
+    given = dict(command.restore_task)
+    wanted = _granular_files(given.pop("granular_restore_files", []))
+    values = accept_all(state, RESTORE_TASK_FIELDS, given, subject=TITLE, creating=True)
+    target = _restore_target(state, backup, values)
+    restore_task = {
+        "target_client": f"{target.hostname} ({target.hwid})",
+        "destination_path": values["destination_path"],
+        "data_deployment": values["data_deployment"],
+        "granular_restore_files": wanted,
+    }
+    parameters = _extensions(command.module_extensions, command.common_modules_extensions)
+    draft = Draft(state)
+    queued = _about_backup(TaskType.RESTORE, backup, target.id, {**parameters, "restore_task": restore_task})
+    return _added(draft, [_add(draft, queued)])
+
+
+def _granular_files(given: Any) -> list[str]:
+    """Names to restore; empty texts count as absent, and nothing means everything (reference 3.9)."""
+    if not isinstance(given, list) or len(given) > GRANULAR_FILES_MAX:
+        sentence = f"granular_restore_files: it is a list of at most {GRANULAR_FILES_MAX} names."
+        raise invalid(TITLE, {"granular_restore_files": [sentence]})
+    try:
+        return [name for one in given if (name := text(one))]
+    except ValueError as wrong:
+        raise invalid(TITLE, {"granular_restore_files": [f"granular_restore_files: a name {wrong}"]}) from wrong
+
+
+def _restore_target(state: State, backup: Backup, values: Mapping[str, Any]) -> Client:
+    """The client that restores: the owner, or a member of the owner's shared group (reference 3.9)."""
+    errors: dict[str, list[str]] = {}
+    target: Client | None = None
+    try:
+        target = client_named(state, values["target_client"]) if values["target_client"] else None
+    except ValueError as wrong:
+        errors["target_client"] = [f"target_client: {wrong}"]
+    owner = state.find(Client, backup.client_id)
+    if target is None and not values["target_client"]:
+        target = owner
+        if owner is None:
+            errors["target_client"] = ["target_client: the owner of the backup is no longer authorised; name a client."]
+    path = values["destination_path"]
+    if (path or not values["data_deployment"]) and (problem := _path_problem(path)):
+        errors["destination_path"] = [f"destination_path: {problem}"]
+    if errors or target is None:
+        raise invalid(TITLE, errors)
+    _refuse_target(state, backup, owner, target)
+    return target
+
+
+def _refuse_target(state: State, backup: Backup, owner: Client | None, target: Client) -> None:
+    if target.id != backup.client_id:
+        group = state.find(ClientGroup, target.group_id)
+        if owner is None or owner.group_id != target.group_id or group is None or not group.shared:
+            raise Refused(
+                f"Backup {backup.id} belongs to another client; {target.hostname} may restore it only as a member of "
+                "the same shared client group."
+            )
+    if not target.centralized_restore:
+        raise Refused(f"Client {target.hostname} does not allow restores from the server (centralized_restore).")
+    if backup.resource_type not in target.resource_types:
+        raise Refused(f"Client {target.hostname} has no module for {backup.resource_type}.")
+
+
+def queue_verification(state: State, command: QueueVerification, context: Context) -> Decision:
+    backup = get(state, Backup, command.backup_id, "backup")
+    draft = Draft(state)
+    return _added(draft, [_add(draft, _about_backup(TaskType.VERIFY, backup, backup.client_id, {}))])
+
+
+def _about_backup(task_type: str, backup: Backup, client_id: int, parameters: dict[str, Any]) -> TaskQueued:
+    """A task about a backup shows the backup's own facts."""
+    return TaskQueued(
+        task_type=task_type,
+        resource_type=backup.resource_type,
+        resource=backup.resource,
+        backup_type=backup.backup_type,
+        client_id=client_id,
+        pool_id=backup.pool_id,
+        crypto=backup.crypto,
+        priority=PRIORITY_DEFAULT,
+        storage_duration=backup.storage_duration,
+        archiving=False,
+        backup_id=backup.id,
+        parameters=parameters,
+        restarted_from=0,
+    )
+
+
+def queue_deletion(draft: Draft, backup: Backup) -> int:
+    """Add the Delete task that removes a deleted backup's bytes; its id."""
+    return _add(draft, _about_backup(TaskType.DELETE, backup, backup.client_id, {}))
+
+
+def restart(state: State, command: RestartTasks, context: Context) -> Decision:
+    """A new task each, which remembers the old one. A Suspended one ends as Killed, so that the work is not done twice."""
+    tasks = get_all(state, Task, command.ids, "task")
+    for task in tasks:
+        require("restarted", task)
+        _refuse_restart(state, task)
+    draft = Draft(state)
+    ids = []
+    for task in tasks:
+        new_id = _add(draft, _again(task))
+        ids.append(new_id)
+        if task.status == TaskStatus.SUSPENDED:
+            ended = TaskStatusChanged(task.status, TaskStatus.KILLED, f"restarted as task {new_id}")
+            draft.add(Task, task.id, ended)
+    return _added(draft, ids)
+
+
+def _refuse_restart(state: State, task: Task) -> None:
+    if task.task_type in (TaskType.RESTORE, TaskType.VERIFY) and state.find(Backup, task.backup_id) is None:
+        raise Refused(f"Task {task.id} cannot be restarted: backup {task.backup_id} is no longer in the repository.")
+    if task.task_type == TaskType.DELETE and state.find(PendingRemoval, task.backup_id) is None:
+        raise Refused(f"Task {task.id} cannot be restarted: no bytes of backup {task.backup_id} are left.")
+    if task.task_type not in (TaskType.VERIFY, TaskType.DELETE) and state.find(Client, task.client_id) is None:
+        raise Refused(f"Task {task.id} cannot be restarted: its client is no longer authorised.")
+    if state.find(Pool, task.pool_id) is None:
+        raise Refused(f"Task {task.id} cannot be restarted: its pool is no longer there.")
+
+
+def _again(task: Task) -> TaskQueued:
+    is_about_backup = task.task_type in (TaskType.RESTORE, TaskType.VERIFY, TaskType.DELETE)
+    return TaskQueued(
+        task_type=task.task_type,
+        resource_type=task.resource_type,
+        resource=task.resource,
+        backup_type=task.requested_backup_type,
+        client_id=task.client_id,
+        pool_id=task.pool_id,
+        crypto=task.crypto,
+        priority=task.priority,
+        storage_duration=task.storage_duration,
+        archiving=task.archiving,
+        backup_id=task.backup_id if is_about_backup else 0,
+        parameters=task.parameters,
+        restarted_from=task.id,
+    )
+
+
+def _extensions(module: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {
+            "module_extensions": json_object(module),
+            "common_modules_extensions": json_object(common),
+        }
+    except ValueError as wrong:
+        raise InvalidRequest(f"The parameters of a module are not acceptable: one of them {wrong}.") from wrong
+
+
+def _add(draft: Draft, queued: TaskQueued) -> int:
+    task_id = draft.take_id(Task)
+    draft.add(Task, task_id, queued)
+    return task_id
+
+
+def _added(draft: Draft, ids: list[int]) -> Decision:
+    """The message ends with the number of the task, as documented; of several, with the number of each."""
+    numbers = ",".join(map(str, ids))
+    message = f"Resource with name '{TITLE}' was created successfully! TASK WAS ADDED TO QUEUE:{numbers}"
+    return draft.decision(ids=ids, message=message, data={"task_id": ids[0]} if len(ids) == 1 else {"task_ids": ids})
+
+
+DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
+    QueueBackup: queue_backup,
+    QueueRestore: queue_restore,
+    QueueVerification: queue_verification,
+    RestartTasks: restart,
+}

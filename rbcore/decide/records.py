@@ -1,0 +1,133 @@
+"""Records of declared resources: create, change and delete, all from the declaration.
+
+- Create: a field that ``create`` does not name is ignored when the resource has it (manual, 2.6) and refused when it has not.
+- Change: immutable fields are ignored, never applied; only what differs is recorded.
+- Delete: all or nothing. Kinds whose deletion means more than the end of a record have a decider of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rbcore.commands import ChangeRecord, Command, Context, CreateRecord, DeleteBackups, DeleteRecords, RemoveTasks
+from rbcore.decide import clients, repository, tasks
+from rbcore.decide.decision import Decision, Draft, get, get_all
+from rbcore.decide.fields import accept_all, invalid
+from rbcore.entities import Backup, Client, Entity, LocalCatalog, PendingRemoval, Task
+from rbcore.errors import NotFound, Refused
+from rbcore.events import BackupBytesRemoved, RecordChanged, RecordCreated, RecordDeleted
+from rbcore.resource import Resource
+from rbcore.resources import by_name
+from rbcore.state import State
+
+
+def create(state: State, command: CreateRecord, context: Context) -> Decision:
+    resource = _resource(command.resource)
+    if not resource.create:
+        raise Refused(f"A {resource.noun} is not made by a request.")
+    wanted = [resource.field(name) for name in resource.create]
+    known = {one.name for one in resource.fields} - set(resource.create)
+    given = {name: value for name, value in command.fields.items() if name not in known}
+    values = accept_all(state, wanted, given, subject=resource.title, creating=True)
+    if resource.prepare is not None:
+        values = resource.prepare(state, values)
+    _check_rules(resource, state, 0, values)
+    draft = Draft(state)
+    new_id = draft.take_id(resource.entity)
+    draft.add(resource.kind, new_id, RecordCreated(values))
+    message = f"Resource with name '{resource.title}' was created successfully!"
+    return draft.decision(ids=[new_id], message=message)
+
+
+def change(state: State, command: ChangeRecord, context: Context) -> Decision:
+    resource = _resource(command.resource)
+    entity = get(state, resource.entity, command.id, resource.noun)
+    changeable = [resource.field(name) for name in resource.change]
+    immutable = {"id", *(one.name for one in resource.fields)} - set(resource.change)
+    given = {name: value for name, value in command.changes.items() if name not in immutable}
+    accepted = accept_all(state, changeable, given, subject=resource.title, creating=False)
+    before = msgspec.structs.asdict(entity)
+    after = {**before, **accepted}
+    if resource.prepare is not None:
+        after = resource.prepare(state, after)
+    _check_rules(resource, state, entity.id, after)
+    changes = {name: value for name, value in after.items() if value != before[name]}
+    draft = Draft(state)
+    if changes:
+        draft.add(resource.kind, entity.id, RecordChanged(changes))
+    return draft.decision(ids=[entity.id])
+
+
+def delete(state: State, command: DeleteRecords, context: Context) -> Decision:
+    resource = _resource(command.resource)
+    if not resource.deletable:
+        raise Refused(f"A {resource.noun} is not deleted by a request.")
+    special = _DELETED_OTHERWISE.get(resource.kind)
+    if special is not None:
+        return special(state, command.ids, context)
+    entities = get_all(state, resource.entity, command.ids, resource.noun)
+    refuse_deletion(resource, state, entities)
+    draft = Draft(state)
+    for entity in entities:
+        _end(draft, entity)
+    return draft.decision(ids=[entity.id for entity in entities])
+
+
+def refuse_deletion(resource: Resource, state: State, entities: Sequence[Entity]) -> None:
+    """Raise ``Refused`` naming every record that cannot go, and why."""
+    errors: dict[str, list[str]] = {}
+    for entity in entities:
+        reasons = [reason for refusal in resource.refusals if (reason := refusal(state, entity))]
+        if reasons:
+            errors[str(entity.id)] = [f"{resource.noun} {entity.id} cannot be deleted: {reason}." for reason in reasons]
+    if errors:
+        first = next(iter(errors.values()))[0]
+        rest = f" The same goes for {len(errors) - 1} more." if len(errors) > 1 else ""
+        raise Refused(f"{first[0].upper()}{first[1:]}{rest}", errors=errors, data={"ids": [int(one) for one in errors]})
+
+
+def _end(draft: Draft, entity: Entity) -> None:
+    if isinstance(entity, LocalCatalog):
+        # Bytes of deleted backups that stand there are out of reach from here on: nobody waits for them any more.
+        for removal in draft.state.all(PendingRemoval):
+            if removal.local_catalog_id == entity.id:
+                draft.add(Backup, removal.id, BackupBytesRemoved(0))
+    draft.add(entity.KIND, entity.id, RecordDeleted())
+
+
+def _resource(name: str) -> Resource:
+    resource = by_name.get(name)
+    if resource is None:
+        raise NotFound(f"There is no resource {name}.")
+    return resource
+
+
+def _check_rules(resource: Resource, state: State, id: int, values: Mapping[str, Any]) -> None:
+    """Raise ``InvalidRequest`` with the sentences of all broken rules, each at its field."""
+    names = {one.name for one in resource.fields}
+    errors: dict[str, list[str]] = {}
+    for rule in resource.rules:
+        sentence = rule(state, id, values)
+        if sentence is not None:
+            field = sentence.partition(":")[0]
+            errors.setdefault(field if field in names else "_schema", []).append(sentence)
+    if errors:
+        raise invalid(resource.title, errors)
+
+
+_DELETED_OTHERWISE: dict[str, Callable[[State, Sequence[int], Context], Decision]] = {
+    Client.KIND: lambda state, ids, context: clients.revoke(
+        state, ids, lambda entities: refuse_deletion(by_name["clients"], state, entities)
+    ),
+    Task.KIND: lambda state, ids, context: tasks.remove(state, RemoveTasks(ids=list(ids)), context),
+    Backup.KIND: lambda state, ids, context: repository.delete(state, DeleteBackups(ids=list(ids)), context),
+}
+
+DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
+    CreateRecord: create,
+    ChangeRecord: change,
+    DeleteRecords: delete,
+}
