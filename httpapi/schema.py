@@ -119,7 +119,7 @@ def changes(resource: Resource, names: tuple[str, ...], *, creating: bool) -> Sc
     properties: Schema = {}
     for one in fields:
         properties[one.name] = of_field(one, in_answer=False)
-        if creating and one.default is not None:
+        if creating and one.default is not None and not isinstance(one, Reference):  # a reference's default is an id
             properties[one.name]["default"] = one.default
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     if creating and (required := [one.name for one in fields if one.required]):

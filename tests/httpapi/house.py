@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 import trio
 from argon2 import profiles
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
 
 from actors.journal import JournalActor
 from actors.port import Progress
@@ -20,6 +23,8 @@ from drivers.volume import DirectoryVolume
 from eventlog.memory_log import MemoryLog, open_memory_log
 from eventlog.views import LOGS, Projector, SqliteViewReader, ViewSchema
 from httpapi import Services, Settings, Tokens, VolumeCredentials, create_app
+from httpapi.openapi import document
+from httpapi.rubackup import methods
 from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Reply
 from rbcore.errors import Unavailable
 from rbcore.messages import ListBlockDevices, ListFilesystem, Listing
@@ -110,6 +115,44 @@ class ApiAnswer:
         return int(self.headers["X-Log-Position"])
 
 
+class Description:
+    """The OpenAPI document, held against what the application really answers."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self._registry: Registry[Any] = Registry().with_resource(
+            "urn:api", Resource.from_contents(document, default_specification=DRAFT202012)
+        )
+        templates = sorted(document["paths"], key=lambda path: path.count("{"))
+        self._templates = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", one) + "/?"), one) for one in templates]
+        self._validators: dict[tuple[str, str, str], Draft202012Validator] = {}
+        self.answered: set[tuple[str, str, int]] = set()
+        """(verb, path, status) of every answer so far."""
+
+    def check(self, verb: str, url: str, status: int, raw: bytes) -> None:
+        path = url.partition("?")[0].removeprefix(API)
+        for pattern, template in self._templates:
+            if pattern.fullmatch(path) and verb.lower() in self.document["paths"][template]:
+                self.answered.add((verb, template, status))
+                validator = self._validator(verb.lower(), template, str(status))
+                errors = [f"{one.json_path}: {one.message}" for one in validator.iter_errors(msgspec.json.decode(raw))]
+                assert not errors, (verb, template, status, errors, raw)
+                return
+
+    def _validator(self, verb: str, template: str, status: str) -> Draft202012Validator:
+        key = (verb, template, status)
+        if key not in self._validators:
+            responses = self.document["paths"][template][verb]["responses"]
+            assert status in responses, f"{verb} {template} answers {status}, which is not described"
+            escaped = template.replace("~", "~0").replace("/", "~1").replace("{", "%7B").replace("}", "%7D")
+            pointer = f"urn:api#/paths/{escaped}/{verb}/responses/{status}"
+            if "$ref" in responses[status]:
+                pointer = f"urn:api{responses[status]['$ref']}"
+            schema = {"$ref": f"{pointer}/content/application~1json/schema"}
+            self._validators[key] = Draft202012Validator(schema, registry=self._registry)
+        return self._validators[key]
+
+
 @dataclass
 class House:
     app: Any
@@ -121,6 +164,7 @@ class House:
     contents: FakeContents
     secrets: Path
     tokens: dict[str, str] = field(default_factory=dict)
+    description: Description = field(default_factory=lambda: Description(document(methods(), Settings())))
     _commands: int = 0
 
     async def execute(self, command: Any, actor: str = "actor:test") -> Reply:
@@ -131,10 +175,13 @@ class House:
         return reply
 
     async def raw(self, verb: str, path: str, **options: Any) -> ApiAnswer:
-        """A request without anybody's tokens."""
+        """A request without anybody's tokens. Every answer must be what the OpenAPI document says."""
         client = self.app.test_client(use_cookies=False)
-        response = await client.open(path if path.startswith("/") else f"{API}/{path}", method=verb, **options)
-        return ApiAnswer(response.status_code, response.headers, await response.get_data())
+        url = path if path.startswith("/") else f"{API}/{path}"
+        response = await client.open(url, method=verb, **options)
+        answer = ApiAnswer(response.status_code, response.headers, await response.get_data())
+        self.description.check(verb, url, answer.status, answer.raw)
+        return answer
 
     async def login(self, user: str = USER, password: str = PASSWORD, database: str = "rubackup") -> ApiAnswer:
         body = {"rubackup_database": database, "rubackup_user": user, "password": password}
