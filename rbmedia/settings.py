@@ -72,7 +72,7 @@ class Settings:
         "", "A file with that password in its first line.", environment="RBMEDIA_SUPERUSER_PASSWORD_FILE"
     )
     log_map_gib: int = _setting(
-        1024,
+        64,
         "Address space reserved for the event log; disk is used as events come.",
         minimum=1,
         maximum=65536,
@@ -159,7 +159,8 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     given = {name: value for name, value in (options or {}).items() if value is not None}
-    home = Path(given.get("home") or environment.get("RBMEDIA_HOME") or default_home()).expanduser().absolute()
+    named = given.get("home") or environment.get("RBMEDIA_HOME") or default_home()
+    home = Path(_checked("home", named, "the command line")).expanduser().absolute()
     values = _from_file(configuration, required=True) if configuration else _from_file(Home(home).configuration)
     values.update(_from_environment(environment))
     values.update({name: (value, "the command line") for name, value in given.items()})

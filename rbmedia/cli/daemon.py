@@ -1,0 +1,86 @@
+"""``rbmedia serve`` and ``rbmedia agent``: the two programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rbmedia.settings import Home, load_settings
+
+
+@click.command()
+@click.option(
+    "--home", type=click.Path(path_type=Path, file_okay=False), help="Everything the daemon keeps [env: RBMEDIA_HOME]."
+)
+@click.option("--host", help="Address the API listens on [env: APP_HOST].")
+@click.option("--port", help="Port of the API; 0: any free one [env: APP_PORT].")
+@click.option("--control-port", help="Port of the agents' control channel; 0: any free one.")
+@click.option("--data-port", help="Port of the agents' data channel; 0: any free one.")
+@click.option(
+    "--config", "configuration", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings."
+)
+@click.option("--with-agent", is_flag=True, help="Run an agent for this host too.")
+@click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when standard input ends.")
+def serve(configuration: Path | None, with_agent: bool, until_stdin_closes: bool, **options: Any) -> int:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    settings = load_settings(configuration=configuration, options=options)
+    home = Home(settings.home)
+    home.make()
+    from rbmedia import compose
+    from rbmedia.logs import configure_logging
+
+    configure_logging(home.messages, debug=settings.debug)
+    return compose.run_daemon(settings, with_agent=with_agent, until_stdin_closes=until_stdin_closes)
+
+
+@click.command()
+@click.option(
+    "--server", default="", help="Host of the daemon [env: RB_SERVER_HOST]. Default: the daemon of this home."
+)
+@click.option("--control-port", help="Port of the daemon's control channel.")
+@click.option("--api-port", "port", help="Port of the daemon's API, for --ca-fingerprint [env: APP_PORT].")
+@click.option(
+    "--ca", "ca_certificate", type=click.Path(path_type=Path, dir_okay=False), help="The authority's certificate."
+)
+@click.option(
+    "--ca-fingerprint", default="", help="Its SHA-256: the certificate is then fetched from the daemon and kept."
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Where the agent keeps identity and keys."
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Home of the daemon on this host [env: RBMEDIA_HOME].",
+)
+@click.option(
+    "--config", "configuration", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings."
+)
+@click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when standard input ends.")
+def agent(
+    server: str,
+    ca_certificate: Path | None,
+    ca_fingerprint: str,
+    data: Path | None,
+    configuration: Path | None,
+    until_stdin_closes: bool,
+    **options: Any,
+) -> int:
+    """Run the agent of this host until SIGTERM or Ctrl-C.
+
+    On the daemon's host it needs no options. Elsewhere it is told the daemon's host and its authority (certificate or
+    fingerprint); it then waits until an administrator authorises it (rbmedia clients authorise).
+    """
+    if server:
+        options["server_host"] = server
+    settings = load_settings(configuration=configuration, options=options)
+    from rbmedia import compose_agent
+    from rbmedia.logs import configure_logging
+
+    plan = compose_agent.plan(
+        settings, ca_certificate=ca_certificate, fingerprint=ca_fingerprint, data=data, remote=bool(server)
+    )
+    configure_logging(plan.data / "messages", debug=settings.debug)
+    return compose_agent.run(plan, until_stdin_closes=until_stdin_closes)

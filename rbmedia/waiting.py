@@ -1,0 +1,49 @@
+"""Following a task to its end through the public API: the newest row of the queue, again and again, never faster than it helps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rbcore.vocabulary import TaskStatus
+from rbmedia.client import RestClient
+
+POLL_SECONDS_MIN = 0.05
+POLL_SECONDS_MAX = 1.0
+
+ENDED = frozenset({TaskStatus.DONE, TaskStatus.ERROR, TaskStatus.BROKEN, TaskStatus.KILLED})
+HELD = frozenset({TaskStatus.PAUSED})
+"""Nothing happens until somebody continues or kills the task: waiting for it would wait for a person."""
+
+
+class StillRunning(Exception):
+    """The time allowed for waiting is over; the task goes on."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(f"Task {row['id']} is {row['status']}.")
+        self.row = row
+
+
+def follow_task(client: RestClient, task_id: int, timeout_seconds: float | None = None) -> Iterator[dict[str, Any]]:
+    """The task's row as it changes; the last one is that of an ended task.
+
+    Raises :class:`StillRunning` after ``timeout_seconds``, and what :meth:`RestClient.call` raises.
+    """
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    pause = POLL_SECONDS_MIN
+    while True:
+        row: dict[str, Any] = client.get(f"/task_queue/{task_id}")
+        yield row
+        if row["status"] in ENDED:
+            return
+        if deadline is not None and time.monotonic() >= deadline:
+            raise StillRunning(row)
+        time.sleep(pause)
+        pause = min(POLL_SECONDS_MAX, pause * 1.3)
+
+
+def end_of_task(client: RestClient, task_id: int, timeout_seconds: float | None = None) -> dict[str, Any]:
+    """The row of the task when it has ended."""
+    *_, last = follow_task(client, task_id, timeout_seconds)
+    return last
