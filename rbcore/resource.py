@@ -121,6 +121,8 @@ Refusal = Callable[["State", "Entity"], str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
+    """One resource of the API: see the module. ``id`` is a field of every resource and is never declared."""
+
     name: str
     """As in the path, ``pool_list``. Also the name of the view's table."""
     kind: str

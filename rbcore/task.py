@@ -53,8 +53,8 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     _START_TRANSFER: _UNDER_WAY_ENDS | {_TRANSMISSION, TaskStatus.DONE},
     _TRANSMISSION: _UNDER_WAY_ENDS | {TaskStatus.DONE},
     _SUSPENDED: frozenset({_NEW, _PAUSED, TaskStatus.KILLED, *_FAILED}),
-    # Back to what it was (``resumes_as``), or the work ended meanwhile.
-    _PAUSED: PAUSABLE | {TaskStatus.KILL, TaskStatus.KILLED, TaskStatus.DONE, *_FAILED},
+    # And back to what it was, which is not the same for every task: ``successors``.
+    _PAUSED: frozenset({TaskStatus.KILL, TaskStatus.KILLED, TaskStatus.DONE, *_FAILED}),
     TaskStatus.KILL: frozenset({TaskStatus.KILLED}),
     TaskStatus.DONE: frozenset(),
     TaskStatus.ERROR: frozenset(),
@@ -76,21 +76,32 @@ def require(verb: str, task: Task) -> None:
         raise NotAllowedNow(f"Task {task.id} is {task.status}: it can be {verb} only while it is one of {statuses}.")
 
 
+def successors(task: Task) -> frozenset[str]:
+    """Statuses that may follow the task's: the table, and what a Paused task was."""
+    followers = TRANSITIONS[task.status]
+    return followers | {task.resumes_as} if task.status == _PAUSED else followers
+
+
 def step(task: Task, status: str) -> None:
     """Raise ``NotAllowedNow`` unless ``status`` may follow the task's."""
-    if status not in TRANSITIONS[task.status]:
-        allowed = ", ".join(one for one in TASK_STATUSES if one in TRANSITIONS[task.status])
+    if status not in successors(task):
+        allowed = ", ".join(one for one in TASK_STATUSES if one in successors(task))
         after = f"after that come {allowed}" if allowed else "that is an end"
         raise NotAllowedNow(f"Task {task.id} is {task.status} and cannot become {status}: {after}.")
 
 
 def already_reached(task: Task, status: str) -> bool:
-    """Whether the report of a stage is late or repeated: the task is there, beyond it, or paused at or after Assigned."""
-    if status not in _STAGE:
-        return task.status == status
+    """Whether an actor's report comes late or again, so that there is nothing to change.
+
+    The order of an operator outlives what happens to the work: when the worker of a Paused task is lost, the task stays Paused; once
+    continued, it says that it runs, nobody works on it, and it is recovered.
+    """
     if task.status == _PAUSED:
-        return task.resumes_as in _STAGE or task.resumes_as == _ASSIGNED
-    return task.status in _STAGE and _STAGE[task.status] >= _STAGE[status]
+        was_given_out = task.resumes_as in _STAGE or task.resumes_as == _ASSIGNED
+        return status in (_PAUSED, task.resumes_as) or (was_given_out and (status in _STAGE or status == _SUSPENDED))
+    if status in _STAGE and task.status in _STAGE:
+        return _STAGE[task.status] >= _STAGE[status]
+    return task.status == status
 
 
 def killed_status(task: Task) -> str:

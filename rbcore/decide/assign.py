@@ -15,10 +15,10 @@ from rbcore.chain import Parent, choose_parent, problem_of
 from rbcore.commands import AssignTask, CatalogFacts, Command, Context
 from rbcore.decide.decision import Decision, Draft, bounded, get
 from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, PendingRemoval, Pool, Task
+from rbcore.errors import NotAllowedNow
 from rbcore.events import TaskAssigned, TaskStatusChanged
 from rbcore.indexes import canonical_resource
 from rbcore.state import State
-from rbcore.task import step
 from rbcore.vocabulary import BACKUP_TASKS, CLIENT_TASKS, BackupType, TaskStatus, TaskType, configured
 
 
@@ -67,7 +67,8 @@ def _why_not(fact: CatalogFacts | None, reserve_bytes: int) -> str:
 
 def assign(state: State, command: AssignTask, context: Context) -> Decision:
     task = get(state, Task, command.task_id, "task")
-    step(task, TaskStatus.ASSIGNED)
+    if task.status != TaskStatus.NEW:
+        raise NotAllowedNow(f"Task {task.id} is {task.status}: only a New task is assigned.")
     if task.task_type in CLIENT_TASKS and not command.client_online:
         client = state.find(Client, task.client_id)
         name = client.hostname if client is not None else f"{task.client_id}"

@@ -22,12 +22,18 @@ from rbcore.errors import InvalidRequest, NotAllowedNow, NotFound
 from rbcore.events import TaskNoted, TaskRemoved, TaskStatusChanged
 from rbcore.state import State
 from rbcore.task import ATTEMPTS_MAX, already_reached, killed_status, require, step
-from rbcore.vocabulary import REMOVAL_WORDS, RUNNING_STATUSES, TASK_STATUSES, TaskStatus
+from rbcore.vocabulary import BACKUP_TASKS, REMOVAL_WORDS, RUNNING_STATUSES, TASK_STATUSES, TaskStatus, TaskType
 
 REMOVED_TASKS_MAX: Final = 10_000
 """Tasks that one removal by status word takes. The reply says how many are left."""
 SIDES: Final = ("server", "client")
 SEVERITIES: Final = ("info", "warning", "error")
+_ENDED_BY: Final = {
+    **dict.fromkeys(BACKUP_TASKS, "RecordBackup"),
+    TaskType.VERIFY: "RecordVerification",
+    TaskType.DELETE: "RecordBytesRemoved",
+}
+"""What was achieved is recorded in the same batch as Done."""
 
 
 def change_status(
@@ -50,6 +56,8 @@ def advance(state: State, command: AdvanceTask, context: Context) -> Decision:
     task = get(state, Task, command.task_id, "task")
     if command.status not in TASK_STATUSES:
         raise InvalidRequest(f"'{command.status}' is not a status of tasks.")
+    if command.status == TaskStatus.DONE != task.status and task.task_type in _ENDED_BY:
+        raise NotAllowedNow(f"Task {task.id} is Done by {_ENDED_BY[task.task_type]}, not by a report of its status.")
     draft = Draft(state)
     if command.notes:
         _note(draft, task, "server", command.note_severity or "info", command.notes)
