@@ -54,12 +54,21 @@ class SmallUnit(msgspec.Struct):
 class LargeFile:
     """A file that is being read in ranges: what its units found so far, in order."""
 
-    __slots__ = ("entry", "extents", "problem")
+    __slots__ = ("entry", "extents", "problem", "shortened_to")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.extents: list[Extent] = []
         self.problem = ""
+        self.shortened_to = -1
+
+    def complete(self) -> Entry:
+        """The entry with all that was found; when the file became shorter, with the size that could be read."""
+        size = self.entry.size
+        if self.shortened_to >= 0:
+            end = self.extents[-1].file_offset + self.extents[-1].length if self.extents else 0
+            size = max(self.shortened_to, end)
+        return msgspec.structs.replace(self.entry, size=size, extents=self.extents, problem=self.problem)
 
 
 class RangeUnit(msgspec.Struct):

@@ -14,7 +14,7 @@ import trio
 
 from actors.framing import Buffer, DataChannel
 from rbcore.archive.block import HEADER_BYTES, BlockHeader, iter_blocks
-from rbcore.errors import Failure, ProtocolViolation, RbError
+from rbcore.errors import ProtocolViolation, RbError
 from rbcore.messages import (
     PROTOCOL_VERSION,
     Attach,
@@ -33,7 +33,6 @@ from rbcore.messages import (
 
 FRAME_BYTES: Final = 2 * 1024 * 1024
 """Blocks are gathered into frames of about this size: the daemon can check one while the next is under way."""
-REFUSAL_SECONDS: Final = 5.0
 
 
 class Answer:
@@ -174,14 +173,6 @@ class Transfer:
         await self._commit_answered.wait()
         assert self._committed is not None
         return self._committed
-
-    async def refuse(self, error: RbError) -> None:
-        """Tell the daemon why the work ends here, if it still listens."""
-        with trio.move_on_after(REFUSAL_SECONDS, shield=True):
-            try:
-                await self._channel.send(Refusal(failure=Failure.of(error)))
-            except RbError:
-                return
 
 
 def first_error(group: BaseExceptionGroup[RbError]) -> RbError:
