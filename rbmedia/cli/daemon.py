@@ -40,7 +40,6 @@ def serve(configuration: Path | None, with_agent: bool, until_stdin_closes: bool
     "--server", default="", help="Host of the daemon [env: RB_SERVER_HOST]. Default: the daemon of this home."
 )
 @click.option("--control-port", help="Port of the daemon's control channel.")
-@click.option("--api-port", "port", help="Port of the daemon's API, for --ca-fingerprint [env: APP_PORT].")
 @click.option(
     "--ca", "ca_certificate", type=click.Path(path_type=Path, dir_okay=False), help="The authority's certificate."
 )
@@ -79,8 +78,8 @@ def agent(
     from rbmedia import compose_agent
     from rbmedia.logs import configure_logging
 
-    plan = compose_agent.plan(
+    agent_settings = compose_agent.plan(
         settings, ca_certificate=ca_certificate, fingerprint=ca_fingerprint, data=data, remote=bool(server)
     )
-    configure_logging(plan.data / "messages", debug=settings.debug)
-    return compose_agent.run(plan, until_stdin_closes=until_stdin_closes)
+    configure_logging(agent_settings.data_directory / "messages", debug=settings.debug)
+    return compose_agent.run(agent_settings, settings, until_stdin_closes=until_stdin_closes)

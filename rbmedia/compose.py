@@ -1,0 +1,199 @@
+"""The composition of the daemon: opens the log, brings the parts up in order, and takes them down in the other one.
+
+Order matters. The log first (its lock says that no other daemon has this home), then the state, then the views, then the actors,
+HTTP last: whoever can connect finds everything there. Going down, HTTP goes first, so that nobody is told no by a part that is
+gone already, and the log last, with a closing checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+
+import trio
+from actors.daemon import DaemonActors, DaemonPorts
+from quart_trio import QuartTrio
+
+from actors.journal import JournalActor
+from actors.network import ServerNetwork
+from actors.supervisor import RestartPolicy, Supervisor
+from drivers.tls import Authority, open_authority
+from drivers.volume import DirectoryVolume
+from drivers.world import RealWorld
+from eventlog.lmdb_log import LmdbLog, open_log
+from eventlog.lmdb_store import StoreOptions
+from eventlog.views.projector import Projector
+from eventlog.views.reader import SqliteViewReader
+from httpapi.application import create_app
+from httpapi.credentials import VolumeCredentials
+from httpapi.server import Listen, Serving, serve
+from httpapi.services import Services
+from httpapi.services import Settings as HttpSettings
+from httpapi.tokens import Tokens
+from rbmedia import __version__, companion
+from rbmedia.endpoint import Endpoint
+from rbmedia.schema import view_path, view_schema
+from rbmedia.secrets import DATABASE, forget_unused_credentials, initialise, server_hwid
+from rbmedia.settings import Home, Settings
+from rbmedia.stopping import run_until_told
+
+log = logging.getLogger("rbmedia")
+
+AGENT_RESTART_SECONDS = 2.0
+AGENT_STOP_SECONDS = 10.0
+NEVER_GIVEN_UP = RestartPolicy(delay_seconds_max=10.0, failures_max=2**31)
+"""The views' volume may be full for hours: reads go on, and the views catch up when there is room."""
+VIEWS_READY_SECONDS = 3600.0
+"""At start the views may have to be made anew; nothing is answered before they stand at the log's head."""
+
+
+def run_daemon(settings: Settings, *, with_agent: bool, until_stdin_closes: bool) -> int:
+    """Run until a signal; the exit code. Raises ``CommandFailed`` or an ``RbError`` when it cannot start or go on."""
+    program = functools.partial(_daemon, settings, with_agent)
+    return run_until_told(program, "the daemon", settings.stop_seconds, until_stdin_closes=until_stdin_closes)
+
+
+async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> None:
+    home = Home(settings.home)
+    world = RealWorld()
+    authority = await world.threads.run(
+        functools.partial(open_authority, home.pki, world.clock.now_ns(), {settings.host, settings.server_host})
+    )
+    options = StoreOptions(map_bytes=settings.log_map_gib << 30)
+    async with open_log(home.log, secrets=home.secrets, options=options) as event_log:
+        journal = JournalActor(event_log, world)
+        log.info("replayed %d events", await journal.recover())
+        credentials = _credentials(home, world)
+        await initialise(journal, credentials, world, settings, home)
+        await forget_unused_credentials(journal, credentials, home.secrets / "credentials")
+        async with _views(home, event_log, world) as views, _actors(settings, journal, authority, world) as actors:
+            app = create_app(
+                Services(
+                    journal=journal,
+                    views=views,
+                    sessions=actors.sessions,
+                    contents=actors.contents,
+                    tokens=Tokens(world.clock, world.randomness),
+                    credentials=credentials,
+                    clock=world.clock,
+                    randomness=world.randomness,
+                    settings=_http_settings(settings),
+                )
+            )
+            await _serve(settings, home, app, authority, actors, with_agent, stop)
+
+
+@contextlib.asynccontextmanager
+async def _views(home: Home, event_log: LmdbLog, world: RealWorld) -> AsyncIterator[SqliteViewReader]:
+    """The projector, running, and a reader of views that stand at the log's head."""
+    schema, path = view_schema(), view_path(home)
+    projector = Projector(event_log, path, schema, world.threads)
+    reader = SqliteViewReader(
+        path,
+        schema,
+        world.threads,
+        head=lambda: event_log.head,
+        position_at=event_log.position_at,
+        wait_for=projector.wait_for,
+    )
+    supervisor = Supervisor(world, policy=NEVER_GIVEN_UP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run, "view projector", projector.run)
+        await projector.wait_for(event_log.head, VIEWS_READY_SECONDS)
+        try:
+            yield reader
+        finally:
+            nursery.cancel_scope.cancel()
+    reader.close()
+
+
+async def _serve(
+    settings: Settings,
+    home: Home,
+    app: QuartTrio,
+    authority: Authority,
+    actors: DaemonActors,
+    with_agent: bool,
+    stop: trio.Event,
+) -> None:
+    """Answer HTTP, say where, keep an agent when asked, until ``stop``."""
+    listen = Listen(
+        host=settings.host,
+        port=settings.port,
+        certificate=authority.server_certificate_path,
+        key=authority.server_key_path,
+    )
+    async with trio.open_nursery() as nursery:
+        serving: Serving = await nursery.start(functools.partial(serve, app, listen, stop=stop.wait))
+        endpoint = Endpoint(
+            url=serving.url,
+            server_host=settings.server_host,
+            control_port=actors.control_port,
+            data_port=actors.data_port,
+            process=os.getpid(),
+            ca_certificate=str(home.ca_certificate),
+            ca_fingerprint=authority.fingerprint,
+        )
+        with _announced(endpoint, home):
+            log.info("rbmedia %s is running on [%s]", __version__, serving.url)
+            log.info("agents: control port %d, data port %d", endpoint.control_port, endpoint.data_port)
+            if with_agent:
+                nursery.start_soon(_keep_agent, settings, home)
+            gc.collect()
+            gc.freeze()  # what lives since the start is never looked at again: halves the p99 of answers
+            await stop.wait()
+            nursery.cancel_scope.deadline = trio.current_time() + listen.graceful_seconds + 1
+
+
+@contextlib.contextmanager
+def _announced(endpoint: Endpoint, home: Home) -> Iterator[None]:
+    endpoint.write(home.daemon_file)
+    try:
+        yield
+    finally:
+        home.daemon_file.unlink(missing_ok=True)
+
+
+async def _keep_agent(settings: Settings, home: Home) -> None:
+    """An agent as a child process, started again whenever it ends; it ends with the daemon, however the daemon ends."""
+    environment = {**os.environ, "RBMEDIA_HOME": str(home.path)}
+    environment.pop("RBMEDIA_SUPERUSER_PASSWORD", None)
+    command = [*companion.COMMAND, "agent", "--until-stdin-closes"]
+    while True:
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.PIPE, env=environment, start_new_session=True
+        )
+        try:
+            code = await process.wait()
+        finally:
+            with trio.move_on_after(AGENT_STOP_SECONDS, shield=True) as patience:
+                process.terminate()
+                await process.wait()
+            if patience.cancelled_caught:
+                process.kill()
+            if process.stdin is not None:
+                await process.stdin.aclose()
+        log.warning("the agent of this host ended with code %d; it is started again", code)
+        await trio.sleep(AGENT_RESTART_SECONDS)
+
+
+def _credentials(home: Home, world: RealWorld) -> VolumeCredentials:
+    folder = home.secrets / "credentials"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return VolumeCredentials(DirectoryVolume(folder, direct=False), world.threads, world.randomness)
+
+
+def _http_settings(settings: Settings) -> HttpSettings:
+    return HttpSettings(
+        app_host=settings.host,
+        server_address=settings.server_host,
+        server_name=socket.gethostname(),
+        database=DATABASE,
+        version=__version__,
+    )
