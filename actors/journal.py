@@ -171,6 +171,11 @@ class JournalActor:
         await outcome.pending.durable()
         return outcome.answer.give()
 
+    async def settled(self) -> None:
+        """Return when everything the state shows now is on stable storage. Raises ``ReadOnly`` when it was taken back."""
+        self._forget_durable()
+        await self._settle(self._flights[-1] if self._flights else None)
+
     async def _settle(self, premises: _Flight | None) -> None:
         """Wait until what was decided upon is durable; ``ReadOnly`` when it was taken back."""
         if premises is None:

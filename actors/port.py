@@ -25,6 +25,9 @@ class Journal(Protocol):
     async def execute(self, order: Order) -> Reply:
         """Decide, append, and answer once the events are on stable storage. Raises ``RbError``s."""
 
+    async def settled(self) -> None:
+        """Return when everything the state shows now is on stable storage; before an effect outside of the log."""
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The newest telemetry of a running task."""

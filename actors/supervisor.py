@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 import trio
 
+from rbcore.errors import RbError, Unavailable
 from rbcore.ports import Randomness, World
 
 _log = logging.getLogger(__name__)
@@ -127,3 +128,21 @@ def describe(error: BaseException) -> str:
         return "; ".join(describe(one) for one in error.exceptions)
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def leading_error(error: BaseException) -> RbError | None:
+    """The error with an address among what a nursery raised; one that says more than that a peer is gone leads. None: a bug."""
+    found = _addressed(error)
+    telling = [one for one in found if not isinstance(one, Unavailable)]
+    return next(iter(telling or found), None)
+
+
+def _addressed(error: BaseException) -> list[RbError]:
+    if isinstance(error, RbError):
+        return [error]
+    if isinstance(error, OSError):
+        return [Unavailable(f"The operating system says: {error}")]
+    if isinstance(error, BaseExceptionGroup):
+        parts = [_addressed(one) for one in error.exceptions]
+        return [one for part in parts for one in part] if all(parts) else []
+    return []

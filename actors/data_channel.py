@@ -1,0 +1,445 @@
+"""The data channel, the daemon's side: one TLS stream per attempt, bulk only.
+
+A stream begins with ``Attach`` and a token that was given to one client for one attempt; without it the stream is closed and that
+is all it cost. Then the daemon receives a backup, or serves the blocks of a restore or a listing.
+
+Flow of a backup. The client may have ``CREDIT_BYTES`` under way that are not on stable storage, so that is what a transfer can
+take of the daemon's memory. A writer task takes whatever has arrived, writes it in one thread call, and makes it
+durable after ``SYNC_BYTES``, after ``SYNC_SECONDS``, or when nothing waits; ``Stored`` returns the credit. The loop only moves references.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import msgspec
+import trio
+
+from actors.framing import DataChannel
+from actors.port import Journal
+from actors.quiet_log import QuietLog
+from actors.storage import CatalogReader, CatalogWriter, Storages
+from actors.supervisor import describe, leading_error
+from actors.works import STORAGE_RETRY_SECONDS, Work, Works
+from rbcore.archive.keys import verify_root
+from rbcore.commands import Order, RecordBackup, Reply
+from rbcore.entities import Client
+from rbcore.errors import (
+    Damaged,
+    Failure,
+    NotFound,
+    ProtocolViolation,
+    RbError,
+    StorageFull,
+    Unavailable,
+)
+from rbcore.messages import (
+    PROTOCOL_VERSION,
+    Attach,
+    Attached,
+    Blocks,
+    Commit,
+    Committed,
+    EndOfBlocks,
+    Fetch,
+    FetchManifest,
+    FetchTrailer,
+    Received,
+    Refusal,
+    Stored,
+)
+from rbcore.ports import World
+from rbcore.vocabulary import TaskStatus
+
+_log = logging.getLogger(__name__)
+
+CREDIT_BYTES = 32 * 1024 * 1024
+SYNC_BYTES = 8 * 1024 * 1024
+SYNC_SECONDS = 1.0
+WRITE_BYTES_MAX = 8 * 1024 * 1024
+"""Per thread call."""
+READ_BYTES_MAX = 4 * 1024 * 1024
+"""Per thread call and Blocks frame when serving."""
+READ_BLOCKS_MAX = 256
+ATTACH_SECONDS_MAX = 10.0
+REPORT_SECONDS_MAX = 5.0
+"""When a stream ends early the client says why over the control channel; so long it is given for that."""
+FETCH_NUMBERS_MAX = 65_536
+PROBLEM_LINES_MAX = 1000
+ROOT_BYTES, SIGNATURE_BYTES = 32, 64
+
+
+class DataStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    streams: int
+    attached: int
+    refused: int
+    bytes_received: int
+    bytes_sent: int
+
+
+class DataChannelServer:
+    """Takes the streams that ``actors.link.Network.serve_data`` accepts."""
+
+    def __init__(self, journal: Journal, works: Works, storages: Storages, world: World) -> None:
+        self._journal = journal
+        self._works = works
+        self._storages = storages
+        self._world = world
+        self._quiet = QuietLog(_log)
+        self._streams = self._attached = self._refused = self._bytes_received = self._bytes_sent = 0
+
+    def statistics(self) -> DataStatistics:
+        return DataStatistics(
+            streams=self._streams,
+            attached=self._attached,
+            refused=self._refused,
+            bytes_received=self._bytes_received,
+            bytes_sent=self._bytes_sent,
+        )
+
+    async def serve(self, stream: trio.abc.Stream, address: str) -> None:
+        """One stream, until it is over. Whatever a peer does ends here."""
+        channel = DataChannel(stream)
+        self._streams += 1
+        try:
+            work = await self._attach(channel, address)
+            if work is not None:
+                await self._carry(work, channel, address)
+        except (Unavailable, ProtocolViolation) as error:
+            self._refuse(address, error.message)
+        finally:
+            self._streams -= 1
+            self._bytes_received += channel.bytes_received
+            self._bytes_sent += channel.bytes_sent
+            await trio.aclose_forcefully(stream)
+
+    async def _attach(self, channel: DataChannel, address: str) -> Work | None:
+        with trio.move_on_after(ATTACH_SECONDS_MAX):
+            frame, payload = await channel.receive()
+            if not isinstance(frame, Attach) or payload or frame.protocol != PROTOCOL_VERSION:
+                raise ProtocolViolation("the first frame is no Attach of this protocol")
+            work = self._works.claim(frame.transfer_token)
+            if work is None:
+                raise ProtocolViolation("the transfer token is not valid (any more)")
+            return work
+        self._refuse(address, f"no Attach within {ATTACH_SECONDS_MAX} s")
+        return None
+
+    async def _carry(self, work: Work, channel: DataChannel, address: str) -> None:
+        """Serve the work and see to it that it ends, however the stream does."""
+        self._attached += 1
+        try:
+            with trio.CancelScope() as work.scope:
+                await self._transfer(work, channel)
+        except Exception as error:
+            failure = leading_error(error)
+            if failure is None:
+                # A bug in one transfer must not end the others: it is written down, and the task is tried again.
+                _log.exception("the data channel of %r failed", work)
+                failure = Unavailable(f"The daemon failed: {describe(error)}")
+            await self._failed(work, channel, failure, address)
+        finally:
+            self._attached -= 1
+
+    async def _transfer(self, work: Work, channel: DataChannel) -> None:
+        if work.kind == "backup":
+            await _BackupReceiver(work, channel, self._journal, self._works, self._storages, self._world).run()
+        else:
+            async with _BlockServer(work, channel, self._storages) as server:
+                await channel.send(Attached(credit_bytes=CREDIT_BYTES, next_block=0, manifest_blocks=[]))
+                await server.run()
+
+    async def _failed(self, work: Work, channel: DataChannel, failure: RbError, address: str) -> None:
+        if isinstance(failure, Unavailable):
+            # The peer is gone, or the stream broke. Who knows why is the client: it says so, or it is gone too.
+            with trio.move_on_after(REPORT_SECONDS_MAX):
+                await work.ended.wait()
+            await self._works.interrupted(work, f"The data channel ended early: {failure.message}")
+            return
+        try:
+            with trio.move_on_after(REPORT_SECONDS_MAX):
+                await channel.send(Refusal(failure=Failure.of(failure)))
+        except Unavailable:
+            _log.debug("%s did not take its refusal", address)
+        if isinstance(failure, StorageFull):
+            await self._works.interrupted(work, failure.message, retry_seconds=STORAGE_RETRY_SECONDS)
+        elif isinstance(failure, ProtocolViolation | Damaged):
+            self._refuse(address, failure.message)
+            # What arrived is not what was sent, or not what may be sent: another attempt may fare better.
+            await self._works.interrupted(work, failure.message)
+        else:
+            await self._works.finish(work, TaskStatus.ERROR, failure.message, "error")
+
+    def _refuse(self, address: str, reason: str) -> None:
+        self._refused += 1
+        self._quiet.warning("refused on the data channel from %s: %s", address, reason)
+
+
+class _BlockServer:
+    """Answers ``Fetch``, ``FetchTrailer`` and ``FetchManifest``, no more than the credit ahead of ``Received``."""
+
+    def __init__(self, work: Work, channel: DataChannel, storages: Storages, own: CatalogWriter | None = None) -> None:
+        self._work = work
+        self._channel = channel
+        self._storages = storages
+        self._own = own
+        """The unfinished archive of a backup."""
+        self._stack = AsyncExitStack()
+        self._readers: dict[str, CatalogReader] = {}
+        self._requests: deque[Fetch | FetchManifest | FetchTrailer] = deque()
+        self._numbers_waiting = 0
+        self._news = trio.Event()
+        self._unreturned = 0
+
+    async def __aenter__(self) -> _BlockServer:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self._stack.aclose()
+
+    def take(self, frame: object, payload: bytearray) -> None:
+        """A frame of the client. Raises ``ProtocolViolation``, ``NotFound`` for an archive it may not read."""
+        if payload:
+            raise ProtocolViolation(f"{type(frame).__name__} carries no payload")
+        match frame:
+            case Received():
+                if not 0 <= frame.bytes <= self._unreturned:
+                    raise ProtocolViolation("more credit is returned than was taken")
+                self._unreturned -= frame.bytes
+            case Fetch() | FetchManifest() | FetchTrailer():
+                if frame.archive not in self._work.readable and not (self._own and frame.archive == self._work.archive):
+                    raise NotFound(f"Archive {frame.archive} is not part of this task.")
+                self._numbers_waiting += len(frame.numbers) if isinstance(frame, Fetch) else 1
+                if self._numbers_waiting > FETCH_NUMBERS_MAX:
+                    raise ProtocolViolation(f"more than {FETCH_NUMBERS_MAX} blocks are asked for at once")
+                self._requests.append(frame)
+            case _:
+                raise ProtocolViolation(f"{type(frame).__name__} has no place here")
+        self._news.set()
+
+    async def run(self) -> None:
+        """Receive and answer until the client closes, which is how a reader says that it has enough."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.answer)
+            try:
+                while True:
+                    self.take(*await self._channel.receive())
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def answer(self) -> None:
+        """Work off the requests, in order, for ever."""
+        while True:
+            while not self._requests:
+                self._news = trio.Event()
+                await self._news.wait()
+            request = self._requests.popleft()
+            if isinstance(request, Fetch):
+                numbers: Sequence[int] = request.numbers
+                if any(one >= following for one, following in itertools.pairwise(numbers)):
+                    raise ProtocolViolation("block numbers of a Fetch must ascend")
+                self._numbers_waiting -= len(numbers)
+                await self._send(request.archive, numbers)
+            else:
+                self._numbers_waiting -= 1
+                await self._send(request.archive, await self._structure(request))
+            await self._channel.send(EndOfBlocks())
+
+    async def _structure(self, request: FetchManifest | FetchTrailer) -> list[int]:
+        if self._own is not None and request.archive == self._work.archive:
+            return list(self._own.manifest_blocks) if isinstance(request, FetchManifest) else []
+        reader = await self._reader(request.archive)
+        trailer = [await reader.trailer_block()]
+        return [*await reader.manifest_blocks(), *trailer] if isinstance(request, FetchManifest) else trailer
+
+    async def _send(self, archive: str, numbers: Sequence[int]) -> None:
+        """Blocks in frames of at most READ_BYTES_MAX or one block. One that cannot be read is left out: the client names its files."""
+        step = 4
+        start = 0
+        while start < len(numbers):
+            wanted = numbers[start : start + step]
+            data, count = await self._read(archive, wanted)
+            start += len(wanted)
+            if not count:
+                continue
+            while self._unreturned and self._unreturned + len(data) > CREDIT_BYTES:
+                self._news = trio.Event()
+                await self._news.wait()
+            self._unreturned += len(data)
+            await self._channel.send(Blocks(count=count), [data])
+            # Blocks differ in size between archives, hardly within one: the last answer says how many make a good frame.
+            step = max(1, min(READ_BLOCKS_MAX, READ_BYTES_MAX * count // max(1, len(data))))
+
+    async def _read(self, archive: str, numbers: Sequence[int]) -> tuple[bytes, int]:
+        source: CatalogReader | CatalogWriter
+        if self._own is not None and archive == self._work.archive:
+            source = self._own
+        else:
+            source = await self._reader(archive)
+        try:
+            return await source.read(numbers), len(numbers)
+        except (Damaged, NotFound) as error:
+            if len(numbers) == 1:
+                _log.error("block %d of archive %s cannot be read: %s", numbers[0], archive, error.message)
+                return b"", 0
+        parts = [await self._read(archive, [number]) for number in numbers]
+        return b"".join(data for data, _ in parts), sum(count for _, count in parts)
+
+    async def _reader(self, archive: str) -> CatalogReader:
+        reader = self._readers.get(archive)
+        if reader is None:
+            catalog = self._storages.get(self._work.readable[archive])
+            reader = self._readers[archive] = await self._stack.enter_async_context(catalog.reader(archive))
+        return reader
+
+
+class _BackupReceiver:
+    """Takes the blocks of one archive in and makes a backup of it."""
+
+    def __init__(
+        self, work: Work, channel: DataChannel, journal: Journal, works: Works, storages: Storages, world: World
+    ) -> None:
+        self._work = work
+        self._channel = channel
+        self._journal = journal
+        self._works = works
+        self._storages = storages
+        self._world = world
+        self._arrived: deque[bytearray] = deque()
+        self._waiting_bytes = 0
+        """Arrived and not written."""
+        self._unstored_bytes = 0
+        """Arrived and not acknowledged: what counts against the credit."""
+        self._news = trio.Event()
+        self._complete = False
+
+    async def run(self) -> None:
+        work = self._work
+        catalog = self._storages.get(work.catalog_id)
+        async with (
+            catalog.writer(work.archive) as writer,
+            _BlockServer(work, self._channel, self._storages, writer) as server,
+        ):
+            work.durable_blocks = writer.next_block
+            await self._channel.send(
+                Attached(
+                    credit_bytes=CREDIT_BYTES,
+                    next_block=writer.next_block,
+                    manifest_blocks=writer.manifest_blocks,
+                    root_so_far=writer.root_so_far,
+                )
+            )
+            commit: Commit | None = None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.answer)
+                try:
+                    async with trio.open_nursery() as inner:
+                        inner.start_soon(self._write, writer)
+                        commit = await self._receive(server)
+                finally:
+                    nursery.cancel_scope.cancel()
+            assert commit is not None, "receiving ends with a Commit or an error"
+            await self._commit(writer, commit)
+
+    async def _receive(self, server: _BlockServer) -> Commit:
+        while True:
+            frame, payload = await self._channel.receive()
+            if isinstance(frame, Blocks):
+                self._unstored_bytes += len(payload)
+                if self._unstored_bytes > CREDIT_BYTES and self._unstored_bytes > len(payload):
+                    raise ProtocolViolation(f"{self._unstored_bytes} bytes are under way, {CREDIT_BYTES} are allowed")
+                self._waiting_bytes += len(payload)
+                self._arrived.append(payload)
+                self._news.set()
+            elif isinstance(frame, Commit):
+                self._complete = True
+                self._news.set()
+                return frame
+            else:
+                server.take(frame, payload)
+
+    async def _write(self, writer: CatalogWriter) -> None:
+        """Write what arrived; sync by count, by time, and when nothing waits. Ends when all of a complete archive is durable."""
+        unsynced_bytes = 0
+        synced_at = trio.current_time()
+        while True:
+            if not self._arrived:
+                if self._complete:
+                    return
+                self._news = trio.Event()
+                await self._news.wait()
+                continue
+            pieces: list[bytearray] = []
+            taken = 0
+            while self._arrived and taken + len(self._arrived[0]) <= max(WRITE_BYTES_MAX, len(self._arrived[0])):
+                piece = self._arrived.popleft()
+                pieces.append(piece)
+                taken += len(piece)
+                if taken >= WRITE_BYTES_MAX:
+                    break
+            self._waiting_bytes -= taken
+            unsynced_bytes += taken
+            late = trio.current_time() - synced_at >= SYNC_SECONDS
+            sync = unsynced_bytes >= SYNC_BYTES or late or not self._arrived
+            last = await writer.write(pieces, sync=sync)
+            if sync:
+                self._unstored_bytes -= unsynced_bytes
+                self._work.durable_blocks = last + 1
+                await self._channel.send(Stored(block=last, bytes=unsynced_bytes))
+                unsynced_bytes = 0
+                synced_at = trio.current_time()
+
+    async def _commit(self, writer: CatalogWriter, commit: Commit) -> None:
+        """Everything is durable. Close the archive, compare, record; only then it exists (law 4)."""
+        work = self._work
+        if len(commit.root) != ROOT_BYTES or len(commit.signature) not in (0, SIGNATURE_BYTES):
+            await writer.discard()
+            raise ProtocolViolation("root or signature of the Commit have the wrong length")
+        # The archive's final name and the event belong together as closely as can be: no cancellation in between.
+        with trio.CancelScope(shield=True):
+            summary = await writer.finish()
+            catalog = self._storages.get(work.catalog_id)
+            if summary.root != commit.root:
+                await catalog.remove(work.archive)
+                raise Damaged(
+                    f"Archive {work.archive} has the root {summary.root.hex()}, its client says {commit.root.hex()}.",
+                    data={"archive": work.archive},
+                )
+            client = self._journal.state.find(Client, work.client_id)
+            valid = client is not None and verify_root(
+                bytes.fromhex(client.public_key), bytes.fromhex(work.archive), commit.root, commit.signature
+            )
+            reply = await self._record(
+                commit,
+                RecordBackup(
+                    task_id=work.task_id,
+                    archive=work.archive,
+                    archive_size=summary.archive_size,
+                    data_size=commit.data_size,
+                    files=commit.files,
+                    problems=commit.problems,
+                    blocks=summary.blocks,
+                    root=summary.root.hex(),
+                    signature=commit.signature.hex(),
+                    signature_valid=valid,
+                    key_id=commit.key_id,
+                    problem_lines=commit.problem_lines[:PROBLEM_LINES_MAX],
+                ),
+            )
+        await self._channel.send(Committed(backup_id=reply.ids[0] if reply.ids else 0))
+        self._works.end(work)
+
+    async def _record(self, commit: Commit, command: RecordBackup) -> Reply:
+        """Bounded by the order's own deadline. On a full log volume the finished archive stays for the next attempt to replace."""
+        client = self._journal.state.find(Client, self._work.client_id)
+        return await self._journal.execute(
+            Order(
+                command=command,
+                command_id=f"{self._work.id}/backup",
+                actor=f"client:{client.hwid}" if client is not None else "actor:data_channel",
+            )
+        )

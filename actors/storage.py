@@ -1,0 +1,403 @@
+"""Storage actors: one per local catalog, at ``directory/<catalog id>@<host>``. They own the archives of their catalog.
+
+What changes names in the catalog (open, finish, remove, sweep) is done one at a time; blocks are written and read on worker
+threads beside that, one thread call per archive at a time. A verification is a job in pieces, so that it can be paused and stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import trio
+
+from actors.bus import Bus, Delivery
+from actors.mailbox import Mailbox
+from actors.port import Journal
+from rbcore.archive.store import ArchiveReader, ArchiveStore, ArchiveSummary, ArchiveWriter, Finding
+from rbcore.commands import CatalogFacts
+from rbcore.entities import Backup, LocalCatalog, PendingRemoval
+from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
+from rbcore.ports import World
+
+_log = logging.getLogger(__name__)
+
+MAILBOX_BOUND = 256
+FACTS_SECONDS_MAX = 10.0
+"""A catalog that does not answer that long (a dead network mount) counts as offline."""
+
+
+class LookAtCatalog(msgspec.Struct, frozen=True, kw_only=True):
+    """Answered with ``CatalogFacts``."""
+
+
+class VerifyArchive(msgspec.Struct, frozen=True, kw_only=True):
+    """Read every stored byte. Answered with ``Verified``, or ``NotAllowedNow`` when it was stopped."""
+
+    task_id: int
+    archive: str
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    root: bytes
+    bytes_read: int
+    findings: list[Finding]
+
+
+class SteerJob(msgspec.Struct, frozen=True, kw_only=True):
+    """``pause``, ``continue`` or ``stop`` the verification of a task, between two pieces. Answered with whether there was one."""
+
+    task_id: int
+    verb: str
+
+
+class RemoveArchive(msgspec.Struct, frozen=True, kw_only=True):
+    """Answered with the bytes that were freed. Harmless to repeat."""
+
+    archive: str
+
+
+class SweepCatalog(msgspec.Struct, frozen=True, kw_only=True):
+    """Remove whatever nothing refers to. Answered with ``Swept``."""
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    removed: list[tuple[str, int]]
+
+
+class StorageStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    catalog_id: int
+    writers: int
+    readers: int
+    jobs: int
+    jobs_paused: int
+
+
+class _Job:
+    def __init__(self) -> None:
+        self.stopped = False
+        self.running = trio.Event()
+        self.running.set()
+
+
+class CatalogActor:
+    """The owner of one catalog."""
+
+    def __init__(
+        self,
+        catalog: LocalCatalog,
+        open_store: Callable[[LocalCatalog], ArchiveStore],
+        world: World,
+        *,
+        kept: Callable[[], frozenset[str]],
+        on_progress: Callable[[int, int], None] = lambda _task_id, _bytes: None,
+    ) -> None:
+        """``kept``: archives that something refers to."""
+        self.catalog = catalog
+        self._kept = kept
+        self._open_store = open_store
+        self._world = world
+        self._on_progress = on_progress
+        self._store: ArchiveStore | None = None
+        self._names = trio.Lock()
+        self._written: set[str] = set()
+        self._readers = 0
+        self._jobs: dict[int, _Job] = {}
+
+    def __repr__(self) -> str:
+        return f"<catalog {self.catalog.id} at {self.catalog.path}: {len(self._written)} written, {len(self._jobs)} verified>"
+
+    def statistics(self) -> StorageStatistics:
+        return StorageStatistics(
+            catalog_id=self.catalog.id,
+            writers=len(self._written),
+            readers=self._readers,
+            jobs=len(self._jobs),
+            jobs_paused=sum(1 for job in self._jobs.values() if not job.running.is_set()),
+        )
+
+    # --- as an actor ----------------------------------------------------------------------------------------------------
+
+    async def run(self, mailbox: Mailbox[Delivery]) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(self._serve, await mailbox.get())
+
+    async def _serve(self, delivery: Delivery) -> None:
+        try:
+            delivery.answer(await self._answer(delivery.message))
+        except RbError as error:
+            delivery.fail(error)
+        except OSError as error:
+            delivery.fail(self._offline(error))
+        except trio.Cancelled:
+            delivery.fail(Unavailable(f"The catalog {self.catalog.path} is being closed."))
+            raise
+
+    async def _answer(self, message: Any) -> Any:
+        match message:
+            case LookAtCatalog():
+                return await self.look()
+            case VerifyArchive():
+                return await self.verify(message.task_id, message.archive)
+            case SteerJob():
+                return self.steer(message.task_id, message.verb)
+            case RemoveArchive():
+                return await self.remove(message.archive)
+            case SweepCatalog():
+                return await self.sweep()
+        raise NotFound(f"A catalog does not know {type(message).__name__}.")
+
+    # --- what it can do -------------------------------------------------------------------------------------------------
+
+    async def look(self) -> CatalogFacts:
+        """Whether it is there and how much room it has. Never raises ``RbError``: what is wrong is in the answer."""
+        try:
+            with trio.move_on_after(FACTS_SECONDS_MAX):
+                store = await self._opened()
+                free_bytes = await self._world.threads.run(store.free_bytes)
+                return CatalogFacts(local_catalog_id=self.catalog.id, online=True, free_bytes=free_bytes)
+            problem = f"The catalog {self.catalog.path} did not answer within {FACTS_SECONDS_MAX} s."
+        except RbError as error:
+            problem = error.message
+        except OSError as error:
+            problem = self._offline(error).message
+        self._store = None
+        return CatalogFacts(local_catalog_id=self.catalog.id, online=False, free_bytes=0, problem=problem)
+
+    @asynccontextmanager
+    async def writer(self, archive: str) -> AsyncIterator[CatalogWriter]:
+        """A new archive or the unfinished one of that name. What is not finished or discarded inside is suspended at the end.
+
+        Raises ``NotAllowedNow`` while it is being written already.
+        """
+        if archive in self._written:
+            raise NotAllowedNow(f"Archive {archive} is being written already.")
+        self._written.add(archive)
+        try:
+            store = await self._opened()
+            async with self._names:
+                inner = await self._world.threads.run(functools.partial(store.open_writer, archive))
+            writer = CatalogWriter(inner, self._names, self._world)
+            try:
+                yield writer
+            finally:
+                with trio.CancelScope(shield=True):
+                    await writer.close()
+        finally:
+            self._written.discard(archive)
+
+    @asynccontextmanager
+    async def reader(self, archive: str) -> AsyncIterator[CatalogReader]:
+        """Raises ``NotFound``."""
+        store = await self._opened()
+        inner = await self._world.threads.run(lambda: store.open_reader(archive))
+        self._readers += 1
+        try:
+            yield CatalogReader(inner, self._world)
+        finally:
+            self._readers -= 1
+            with trio.CancelScope(shield=True):
+                await self._world.threads.run(inner.close)
+
+    async def verify(self, task_id: int, archive: str) -> Verified:
+        store = await self._opened()
+        if task_id in self._jobs:
+            raise NotAllowedNow(f"Task {task_id} is verifying already.")
+        job = self._jobs[task_id] = _Job()
+        bytes_read = 0
+
+        def advance(count: int) -> None:
+            nonlocal bytes_read
+            bytes_read = count
+
+        pieces = store.verify(archive, advance)
+        try:
+            while True:
+                await job.running.wait()
+                if job.stopped:
+                    raise NotAllowedNow(f"The verification of archive {archive} was stopped.")
+                report = await self._world.threads.run(lambda: next(pieces))
+                self._on_progress(task_id, bytes_read)
+                if report is not None:
+                    return Verified(root=report.root, bytes_read=report.bytes_read, findings=report.findings)
+        finally:
+            del self._jobs[task_id]
+            if isinstance(pieces, Generator):
+                with trio.CancelScope(shield=True):
+                    await self._world.threads.run(pieces.close)
+
+    def steer(self, task_id: int, verb: str) -> bool:
+        job = self._jobs.get(task_id)
+        if job is None:
+            return False
+        if verb == "pause":
+            if job.running.is_set():
+                job.running = trio.Event()
+            return True
+        job.stopped = job.stopped or verb == "stop"
+        job.running.set()
+        return True
+
+    async def remove(self, archive: str) -> int:
+        if archive in self._written:
+            raise NotAllowedNow(f"Archive {archive} is being written.")
+        store = await self._opened()
+        async with self._names:
+            return await self._world.threads.run(lambda: store.remove(archive))
+
+    async def sweep(self) -> Swept:
+        """What to keep is asked when names stand still: an archive that is assigned after that is opened after the sweep."""
+        store = await self._opened()
+        async with self._names:
+            kept = self._kept() | frozenset(self._written)
+            removed = await self._world.threads.run(lambda: store.sweep(kept))
+        for name, size in removed:
+            _log.info("swept %s (%d bytes) out of %s: nothing refers to it", name, size, self.catalog.path)
+        return Swept(removed=list(removed))
+
+    async def _opened(self) -> ArchiveStore:
+        if self._store is None:
+            async with self._names:
+                if self._store is None:
+                    self._store = await self._world.threads.run(lambda: self._open_store(self.catalog))
+        return self._store
+
+    def _offline(self, error: OSError) -> Unavailable:
+        return Unavailable(
+            f"The catalog {self.catalog.path} cannot be used: {error}. Check that it is mounted and writable."
+        )
+
+
+class CatalogWriter:
+    """An archive being written, with its thread calls one at a time."""
+
+    def __init__(self, inner: ArchiveWriter, names: trio.Lock, world: World) -> None:
+        self._inner = inner
+        self._names = names
+        self._threads = world.threads
+        self._turn = trio.Lock()
+        self._closed = False
+        self.next_block = inner.next_block
+        self.manifest_blocks = list(inner.manifest_blocks)
+        self.root_so_far = inner.root_so_far
+
+    async def write(self, pieces: Sequence[bytes | bytearray | memoryview], *, sync: bool) -> int:
+        """Write whole blocks, in one thread call; with ``sync`` all of them are durable then, and the last durable number comes back.
+
+        Raises ``ProtocolViolation``, ``Damaged`` or ``StorageFull``.
+        """
+
+        def work() -> int:
+            last = -1
+            for piece in pieces:
+                last = self._inner.write(memoryview(piece))
+            return self._inner.sync() if sync else last
+
+        async with self._turn:
+            return await self._threads.run(work)
+
+    async def read(self, numbers: Sequence[int]) -> bytes:
+        async with self._turn:
+            return await self._threads.run(lambda: self._inner.read(numbers))
+
+    async def finish(self) -> ArchiveSummary:
+        async with self._turn, self._names:
+            summary = await self._threads.run(self._inner.finish)
+            self._closed = True
+            return summary
+
+    async def discard(self) -> None:
+        async with self._turn, self._names:
+            if not self._closed:
+                self._closed = True
+                await self._threads.run(self._inner.discard)
+
+    async def close(self) -> None:
+        """Suspend what is neither finished nor discarded."""
+        async with self._turn:
+            if not self._closed:
+                self._closed = True
+                try:
+                    await self._threads.run(self._inner.suspend)
+                except (RbError, OSError) as error:
+                    _log.warning("an archive could not be suspended: %s", error)
+
+
+class CatalogReader:
+    """A finished archive, read on worker threads."""
+
+    def __init__(self, inner: ArchiveReader, world: World) -> None:
+        self._inner = inner
+        self._threads = world.threads
+
+    async def read(self, numbers: Sequence[int]) -> bytes:
+        return await self._threads.run(lambda: self._inner.read(numbers))
+
+    async def manifest_blocks(self) -> list[int]:
+        return list(await self._threads.run(self._inner.manifest_blocks))
+
+    async def trailer_block(self) -> int:
+        return await self._threads.run(self._inner.trailer_block)
+
+
+class Storages:
+    """The catalogs of this host: makes an actor for each when it is first needed."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        bus: Bus,
+        world: World,
+        open_store: Callable[[LocalCatalog], ArchiveStore],
+        start: Callable[[str, Callable[[], Awaitable[None]]], None],
+        *,
+        on_progress: Callable[[int, int], None] = lambda _task_id, _bytes: None,
+    ) -> None:
+        """``start(name, body)`` runs an actor under supervision."""
+        self._journal = journal
+        self._bus = bus
+        self._world = world
+        self._open_store = open_store
+        self._start = start
+        self._on_progress = on_progress
+        self._actors: dict[int, CatalogActor] = {}
+
+    def address(self, catalog_id: int) -> str:
+        return f"directory/{catalog_id}@{self._bus.host}"
+
+    def get(self, catalog_id: int) -> CatalogActor:
+        """Raises ``NotFound`` when there is no such catalog."""
+        actor = self._actors.get(catalog_id)
+        if actor is None:
+            catalog = self._journal.state.find(LocalCatalog, catalog_id)
+            if catalog is None:
+                raise NotFound(f"Local catalog {catalog_id} is not known.")
+            actor = CatalogActor(catalog, self._open_store, self._world, kept=self._kept, on_progress=self._on_progress)
+            self._actors[catalog_id] = actor
+            address = self.address(catalog_id)
+            self._start(address, functools.partial(actor.run, self._bus.serve(address, MAILBOX_BOUND)))
+        return actor
+
+    def _kept(self) -> frozenset[str]:
+        """Live backups, archives of tasks that have not ended, and what a Delete task is about to remove itself."""
+        state = self._journal.state
+        return frozenset(
+            [
+                *(one.archive for one in state.tables[Backup.KIND].values()),
+                *(one.archive for one in state.tables[PendingRemoval.KIND].values()),
+                *(one.archive for one in state.active_tasks() if one.archive),
+            ]
+        )
+
+    async def ask(self, catalog_id: int, message: Any, deadline_seconds: float) -> Any:
+        """Ask the actor of a catalog by its address. Raises what it answers."""
+        self.get(catalog_id)
+        return await self._bus.ask(self.address(catalog_id), message, deadline_seconds)
+
+    def statistics(self) -> list[StorageStatistics]:
+        return [actor.statistics() for actor in self._actors.values()]
