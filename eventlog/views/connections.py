@@ -13,6 +13,9 @@ from rbcore.errors import RbError, Unavailable
 
 T = TypeVar("T")
 
+_BUGS: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE})
+"""Primary result codes that blame the query, not the file."""
+
 INSTRUCTIONS_PER_CALL: Final = 2_000
 """SQLite instructions between two looks at the allowance."""
 
@@ -80,6 +83,8 @@ class ReadConnections:
             finally:
                 self._put(reading, usable)
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _BUGS:
+                raise
             raise Unavailable(
                 f"The views cannot be read ({error}). They are made anew from the log: repeat the request in a moment."
             ) from error

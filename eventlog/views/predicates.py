@@ -159,9 +159,9 @@ class PredicateBuilder:
         return f"({text_clause(f'r.{quoted(column.by)}', operator, value, bind)})", parameters
 
     def _ids(self, ids: Sequence[int]) -> str:
-        """A parenthesised set of ids; one or none without the detour over JSON, so that the planner sees an equality."""
-        if len(ids) <= 1:
-            return f"({self.where.bind(ids[0])})" if ids else "()"
+        """A parenthesised set of ids; a single one without the detour over JSON, so that the planner sees an equality."""
+        if len(ids) == 1:
+            return f"({self.where.bind(ids[0])})"
         return f"(SELECT value FROM json_each({self.where.bind(str(list(ids)))}))"
 
 

@@ -63,6 +63,7 @@ class Projector:
         self._moved = trio.Event()
         self._turn = trio.Lock()
         """Held while the connection and the fold are used or exchanged."""
+        self._one_rebuild = trio.Lock()
         self._rebuilding = False
         self._transactions = self._rows = self._rebuilds = 0
 
@@ -90,7 +91,7 @@ class Projector:
                     nursery.start_soon(self._watch, nursery.cancel_scope)
                     nursery.start_soon(self._follow)
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
+            with _closing():
                 async with self._turn:
                     await self._threads.run(self._close)
 
@@ -112,28 +113,33 @@ class Projector:
         Only the end, catching up with what came while the indexes were made, holds the running views up. Cancelled, it leaves
         everything as it was.
         """
-        self._rebuilding = True
-        work = await self._threads.run(partial(Rebuild, self._log, self._path, self._schema))
-        try:
-            while await self._threads.run(work.step):
+        async with self._one_rebuild:
+            work = await self._threads.run(partial(Rebuild, self._log, self._path, self._schema))
+            self._rebuilding = True
+            try:
+                replaced = await self._bring_up(work)
+            except BaseException:
+                with _closing():
+                    await self._threads.run(work.abandon)
+                raise
+            finally:
+                self._rebuilding = False
+            if replaced is not None:
+                with _closing():
+                    await self._threads.run(replaced.close)
+
+    async def _bring_up(self, work: Rebuild) -> sqlite3.Connection | None:
+        """Load, index, catch up, swap. Returns the connection that was written until then."""
+        while await self._threads.run(work.step):
+            pass
+        await self._threads.run(work.make_indexes)
+        while await self._threads.run(work.step):
+            pass
+        async with self._turn:
+            while work.fold.position < self._position and await self._threads.run(work.step):
                 pass
-            await self._threads.run(work.make_indexes)
-            while await self._threads.run(work.step):
-                pass
-            async with self._turn:
-                while work.fold.position < self._position and await self._threads.run(work.step):
-                    pass
-                await self._threads.run(work.swap)
-                replaced = self._adopt(work)
-        except BaseException:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
-                await self._threads.run(work.abandon)
-            raise
-        finally:
-            self._rebuilding = False
-        if replaced is not None:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
-                await self._threads.run(replaced.close)
+            await self._threads.run(work.swap)
+            return self._adopt(work)
 
     # --- start ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +161,12 @@ class Projector:
             logger.warning("%s: %s; making the views anew from the log", self._path, problem)
             await self.rebuild()
 
-    async def _refold(self, connection: sqlite3.Connection) -> None:
+    async def _closing() -> trio.CancelScope:
+    """What must be done although cancelled, and may not take long."""
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX)
+
+
+def _refold(self, connection: sqlite3.Connection) -> None:
         """Fold the state at the position of the file; its rows are there."""
         fold = self._fold = RowFold(self._schema)
         stored = await self._threads.run(partial(files.position_of, connection))
@@ -215,6 +226,11 @@ class Projector:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _closing() -> trio.CancelScope:
+    """What must be done although cancelled, and may not take long."""
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX)
 
 
 def _refold(fold: RowFold, log: EventLog, until: int) -> None:

@@ -45,6 +45,12 @@ class RowFold:
     def position(self) -> int:
         return self.state.position
 
+    @property
+    def pending(self) -> int:
+        """Rows and ends of rows that are collected or held back and not written."""
+        collected: list[dict[str, Any]] = [self._open, self._ends, self._ended, self._lines]
+        return sum(len(one) for kinds in collected for one in kinds.values())
+
     def refold(self, envelopes: Iterable[Envelope]) -> None:
         """Fold events whose rows are in the database already: state only."""
         state = self.state

@@ -132,3 +132,8 @@ def holds(condition: Condition, field: declared.Field | None, row: dict[str, Any
         case ">=":
             return bool(left >= right)
     raise AssertionError(operator)
+
+
+def sort_key(shown: Any, id: int) -> tuple[Any, ...]:
+    """Rows without a value come first; ties go by id."""
+    return (shown is not None, shown if shown is not None else 0, id)
