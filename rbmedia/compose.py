@@ -15,11 +15,12 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import trio
-from actors.daemon import DaemonActors, DaemonPorts
 from quart_trio import QuartTrio
 
+from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_stores
 from actors.journal import JournalActor
 from actors.network import ServerNetwork
 from actors.supervisor import RestartPolicy, Supervisor
@@ -38,6 +39,7 @@ from httpapi.services import Settings as HttpSettings
 from httpapi.tokens import Tokens
 from rbmedia import __version__, companion
 from rbmedia.endpoint import Endpoint
+from rbmedia.exits import CommandFailed
 from rbmedia.schema import view_path, view_schema
 from rbmedia.secrets import DATABASE, forget_unused_credentials, initialise, server_hwid
 from rbmedia.settings import Home, Settings
@@ -72,7 +74,19 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
         credentials = _credentials(home, world)
         await initialise(journal, credentials, world, settings, home)
         await forget_unused_credentials(journal, credentials, home.secrets / "credentials")
-        async with _views(home, event_log, world) as views, _actors(settings, journal, authority, world) as actors:
+        server_id = server_hwid(socket.gethostname())
+        async with (
+            _views(home, event_log, world) as views,
+            daemon_actors(
+                journal,
+                ServerNetwork(authority),
+                world,
+                directory_stores(journal, _volume, server_id),
+                ports=_agents_ports(settings),
+                server_id=server_id,
+                on_giving_up=_given_up,
+            ) as actors,
+        ):
             app = create_app(
                 Services(
                     journal=journal,
@@ -110,7 +124,7 @@ async def _views(home: Home, event_log: LmdbLog, world: RealWorld) -> AsyncItera
             yield reader
         finally:
             nursery.cancel_scope.cancel()
-    reader.close()
+    await reader.close()
 
 
 async def _serve(
@@ -129,26 +143,27 @@ async def _serve(
         certificate=authority.server_certificate_path,
         key=authority.server_key_path,
     )
-    async with trio.open_nursery() as nursery:
-        serving: Serving = await nursery.start(functools.partial(serve, app, listen, stop=stop.wait))
-        endpoint = Endpoint(
-            url=serving.url,
-            server_host=settings.server_host,
-            control_port=actors.control_port,
-            data_port=actors.data_port,
-            process=os.getpid(),
-            ca_certificate=str(home.ca_certificate),
-            ca_fingerprint=authority.fingerprint,
-        )
-        with _announced(endpoint, home):
-            log.info("rbmedia %s is running on [%s]", __version__, serving.url)
-            log.info("agents: control port %d, data port %d", endpoint.control_port, endpoint.data_port)
-            if with_agent:
-                nursery.start_soon(_keep_agent, settings, home)
-            gc.collect()
-            gc.freeze()  # what lives since the start is never looked at again: halves the p99 of answers
-            await stop.wait()
-            nursery.cancel_scope.deadline = trio.current_time() + listen.graceful_seconds + 1
+    async with trio.open_nursery() as beside:
+        async with trio.open_nursery() as http:
+            serving: Serving = await http.start(functools.partial(serve, app, listen, stop=stop.wait))
+            endpoint = Endpoint(
+                url=serving.url,
+                server_host=settings.server_host,
+                control_port=actors.control_port,
+                data_port=actors.data_port,
+                process=os.getpid(),
+                ca_certificate=str(home.ca_certificate),
+                ca_fingerprint=authority.fingerprint,
+            )
+            with _announced(endpoint, home):
+                log.info("rbmedia %s is running on [%s]", __version__, serving.url)
+                log.info("agents: control port %d, data port %d", endpoint.control_port, endpoint.data_port)
+                if with_agent:
+                    beside.start_soon(_keep_agent, home)
+                gc.collect()
+                gc.freeze()  # what lives since the start is never looked at again: halves the p99 of answers
+                await stop.wait()
+        beside.cancel_scope.cancel()
 
 
 @contextlib.contextmanager
@@ -160,7 +175,7 @@ def _announced(endpoint: Endpoint, home: Home) -> Iterator[None]:
         home.daemon_file.unlink(missing_ok=True)
 
 
-async def _keep_agent(settings: Settings, home: Home) -> None:
+async def _keep_agent(home: Home) -> None:
     """An agent as a child process, started again whenever it ends; it ends with the daemon, however the daemon ends."""
     environment = {**os.environ, "RBMEDIA_HOME": str(home.path)}
     environment.pop("RBMEDIA_SUPERUSER_PASSWORD", None)
@@ -181,6 +196,24 @@ async def _keep_agent(settings: Settings, home: Home) -> None:
                 await process.stdin.aclose()
         log.warning("the agent of this host ended with code %d; it is started again", code)
         await trio.sleep(AGENT_RESTART_SECONDS)
+
+
+def _volume(path: str) -> DirectoryVolume:
+    return DirectoryVolume(Path(path))
+
+
+def _agents_ports(settings: Settings) -> DaemonPorts:
+    """With port 0 a name with two addresses would get two ports, of which one could be told: so loopback is one address."""
+    host = settings.agent_host or settings.host
+    return DaemonPorts(
+        host="127.0.0.1" if host == "localhost" else host, control=settings.control_port, data=settings.data_port
+    )
+
+
+async def _given_up(name: str, reason: str) -> None:
+    raise CommandFailed(
+        f"{name} failed too often and was given up: {reason}. The daemon ends; start it again when that is mended."
+    )
 
 
 def _credentials(home: Home, world: RealWorld) -> VolumeCredentials:

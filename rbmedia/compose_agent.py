@@ -70,8 +70,7 @@ async def _cancel_on(stop: trio.Event, scope: trio.CancelScope) -> None:
 
 async def _only_agent_of(directory: Path) -> AbstractContextManager[None]:
     """The lock of a data directory: two agents with one identity would throw each other out for ever."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _lock_file(directory)
     deadline = trio.current_time() + LOCK_SECONDS
     while True:
         try:
@@ -83,6 +82,11 @@ async def _only_agent_of(directory: Path) -> AbstractContextManager[None]:
             await trio.sleep(0.1)
         else:
             return _held(descriptor)
+
+
+def _lock_file(directory: Path) -> int:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class MainJob:
                     "client": agent,
                     "backup_type": backup_type,
                     "pool": "Default",
-                    "crypto": "aes-256-gcm",
+                    "crypto": "AES-256-GCM",
                     "priority": 100,
                     "storage_duration": "1 year",
                     "archiving": False,

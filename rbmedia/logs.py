@@ -1,7 +1,7 @@
 """Log files for people (the event log is something else): as documented for the API service.
 
 Two files, each rotated at midnight with 15 kept: ``rbmedia.log`` with everything, and ``access/rbmedia.access.log`` with incidents
-of authorisation (loggers under ``rbmedia.access``). The same lines go to the console. Format:
+of authorisation and every request (loggers under ``rbmedia.access``). The first also goes to the console. Format:
 ``2026-05-07 22:06:26,066 - [WARNING] - 'text'``. Passwords, tokens and keys are never logged: whoever holds one does not format it.
 """
 
@@ -42,7 +42,9 @@ def configure_logging(folder: Path, *, debug: bool, console: bool = True) -> Non
         root.removeHandler(old)
     for handler in handlers:
         root.addHandler(handler)
-    logging.getLogger("rbmedia.access").addHandler(access)
+    requests = logging.getLogger("rbmedia.access")
+    requests.addHandler(access)
+    requests.propagate = False
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
