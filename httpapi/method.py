@@ -59,6 +59,23 @@ class StructBody:
         return reference
 
 
+class PartsBody(StructBody):
+    """A struct in which objects stand whose fields are declared in the core: ``parts`` is their schema by key of ``data``.
+
+    The core judges those objects; here they are any object, and OpenAPI shows their declaration.
+    """
+
+    def __init__(self, kind: type[msgspec.Struct], parts: Mapping[str, Schema]) -> None:
+        super().__init__(kind)
+        self.parts = parts
+
+    def schema(self, components: dict[str, Schema]) -> Schema:
+        reference = super().schema(components)
+        data = components[self.kind.__name__]["properties"]["data"]["$ref"].rpartition("/")[2]
+        components[data]["properties"] |= self.parts
+        return reference
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """A query parameter."""

@@ -81,7 +81,8 @@ class FieldsBody:
 
     def schema(self, components: dict[str, Schema]) -> Schema:
         name = f"{self.resource.name}_{'create' if self.creating else 'change'}"
-        components[name] = schema.changes(self.resource, self.names, creating=self.creating)
+        fields = [self.resource.field(one) for one in self.names]
+        components[name] = schema.given(fields, creating=self.creating)
         return schema.wrapped({"$ref": f"#/components/schemas/{name}"})
 
 
@@ -183,7 +184,7 @@ def _detail(resource: Resource, path: str, adjust: Adjust | None) -> Method:
 def _create(resource: Resource, path: str) -> Method:
     async def handle(call: Call) -> Answer:
         reply = await call.submit(CreateRecord(resource=resource.name, fields=call.body))
-        return Answer({"id": reply.ids[0]}, created_message(resource.title), position=reply.position)
+        return Answer({"id": reply.ids[0]}, reply.message, position=reply.position)
 
     return Method(
         verb="POST",
@@ -220,7 +221,7 @@ def _delete_one(resource: Resource, path: str) -> Method:
     async def handle(call: Call) -> Answer:
         record_id = call.id(resource.noun)
         reply = await call.submit(DeleteRecords(resource=resource.name, ids=[record_id]))
-        return Answer({"ids": [record_id]}, call.message, position=reply.position)
+        return Answer({"ids": reply.ids}, call.message, position=reply.position)
 
     return Method(
         verb="DELETE",
@@ -236,7 +237,7 @@ def _delete_one(resource: Resource, path: str) -> Method:
 def _delete_many(resource: Resource, path: str) -> Method:
     async def handle(call: Call) -> Answer:
         reply = await call.submit(DeleteRecords(resource=resource.name, ids=call.body))
-        return Answer({"ids": call.body}, call.message, position=reply.position)
+        return Answer({"ids": reply.ids}, call.message, position=reply.position)
 
     return Method(
         verb="DELETE",
@@ -255,11 +256,6 @@ DELETED: Schema = {
     "properties": {"ids": {"type": "array", "items": schema.ID}},
     "required": ["ids"],
 }
-
-
-def created_message(title: str) -> str:
-    """As in the manual's sample answer of POST task_queue."""
-    return f"Resource with name '{title}' was created successfully!"
 
 
 def not_found(resource: Resource, id: int) -> NotFound:

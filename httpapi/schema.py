@@ -47,8 +47,8 @@ def _computed(field: Any) -> Schema:
 
 
 _COMPUTED: dict[str, Schema] = {
-    "text": {"type": "string"},
-    "integer": {"type": "integer"},
+    "text": {"type": ["string", "null"]},
+    "integer": {"type": ["integer", "null"]},
     "boolean": {"type": "boolean"},
     "timestamp": {"type": ["string", "null"], "description": TIME_TEXT},
 }
@@ -113,9 +113,8 @@ def wrapped(data: Schema) -> Schema:
     return {"type": "object", "properties": {"data": data}, "required": ["data"], "additionalProperties": False}
 
 
-def changes(resource: Resource, names: tuple[str, ...], *, creating: bool) -> Schema:
-    """The object inside ``data`` of a create (required keys) or a change (any subset)."""
-    fields = [resource.field(name) for name in names]
+def given(fields: Sequence[Field], *, creating: bool) -> Schema:
+    """An object in a request: of a create (required keys, defaults) or of a change (any subset)."""
     properties: Schema = {}
     for one in fields:
         properties[one.name] = of_field(one, in_answer=False)

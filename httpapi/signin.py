@@ -16,7 +16,8 @@ from rbcore.entities import User
 from rbcore.errors import AccessDenied, ReadOnly
 from rbcore.state import State
 
-log = logging.getLogger("rbmedia.api")
+log = logging.getLogger("rbmedia.access")
+"""Incidents of authorisation have the documented log file of their own."""
 
 ACCESS_COOKIE = "access_token_cookie"
 REFRESH_COOKIE = "refresh_token_cookie"
@@ -60,6 +61,7 @@ async def check_role(call: Call, roles: frozenset[str]) -> None:
     name = call.caller.name
     command = NoteAccessDenied(user_name=name, method=call.verb, path=call.path, address=call.address)
     await record(call, command)
+    log.warning("%s from %s may not %s %s", name, call.address, call.verb, call.path)
     needed = ", ".join(sorted(roles))
     raise AccessDenied(f"Access denied: this method needs one of the roles {needed}.")
 

@@ -9,13 +9,15 @@ import msgspec
 from httpapi import schema
 from httpapi.call import Call
 from httpapi.envelope import Answer
-from httpapi.method import AT, Handler, Parameter, Schema, StructBody
+from httpapi.method import AT, Handler, Parameter, PartsBody, Schema, StructBody
 from httpapi.records import IdsBody, not_found, row_schema
 from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.tasks import OPERATORS, QUEUED, Extensions, queued
 from rbcore.chain import deletion_reference_chain as chains_of
 from rbcore.commands import ChangeStoreUntil, DeleteBackups, QueueRestore, QueueVerification
+from rbcore.decide.queue import RESTORE_TASK_FIELDS
+from rbcore.resource import TextList
 from rbcore.resources import by_name
 from rbcore.vocabulary import ResourceType
 
@@ -24,17 +26,9 @@ NAMES_DEFAULT = 1000
 NAMES_MAX = 100_000
 
 
-class RestoreTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    target_client: str
-    """``hostname (hwid)``."""
-    destination_path: str
-    data_deployment: bool = False
-    granular_restore_files: list[str] = []
-    """Paths within the backup, with everything below; empty texts count as absent, none means all."""
-
-
 class RestoreData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    restore_task: RestoreTask
+    restore_task: dict[str, Any]
+    """See ``RESTORE_TASK_FIELDS``, and ``granular_restore_files``: paths within the backup, with everything below."""
     module_extensions: Extensions = Extensions()
     common_modules_extensions: Extensions = Extensions()
 
@@ -74,14 +68,23 @@ async def change_store_until(call: Call) -> Answer:
     return Answer({"id": backup_id}, call.message, position=reply.position)
 
 
-@action("POST", "/repository/{id}/restoring", roles=OPERATORS, body=StructBody(RestoreBody), data=QUEUED)
+_RESTORE_TASK_FIELDS = (
+    *RESTORE_TASK_FIELDS,
+    TextList(
+        name="granular_restore_files", description="Paths within the backup; empty texts count as absent, none: all."
+    ),
+)
+_RESTORE = PartsBody(RestoreBody, {"restore_task": schema.given(_RESTORE_TASK_FIELDS, creating=True)})
+
+
+@action("POST", "/repository/{id}/restoring", roles=OPERATORS, body=_RESTORE, data=QUEUED)
 async def restore(call: Call) -> Answer:
     data: RestoreData = call.body.data
     command = QueueRestore(
         backup_id=call.id(BACKUPS.noun),
-        restore_task=msgspec.to_builtins(data.restore_task),
-        module_extensions=data.module_extensions.parameters,
-        common_modules_extensions=data.common_modules_extensions.parameters,
+        restore_task=data.restore_task,
+        module_extensions=msgspec.to_builtins(data.module_extensions),
+        common_modules_extensions=msgspec.to_builtins(data.common_modules_extensions),
     )
     return queued(await call.submit(command))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -12,13 +12,14 @@ from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.listing import PARAMETERS, payload_of_rows
-from httpapi.method import AT, Handler, Method, Parameter, Schema, StructBody
-from httpapi.records import DELETED, created_message, read_ids
+from httpapi.method import AT, Handler, Method, Parameter, PartsBody, Schema, StructBody
+from httpapi.records import DELETED, read_ids
 from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.why import ROW as WHY_ROW
 from httpapi.rubackup.why import explain
 from rbcore.commands import Command, ContinueTask, KillTask, PauseTask, QueueBackup, RemoveTasks, Reply, RestartTasks
+from rbcore.decide.queue import BACKUP_TASK_FIELDS
 from rbcore.errors import InvalidRequest, NotFound
 from rbcore.vocabulary import REMOVAL_WORDS, RUNNING_STATUSES, Role
 
@@ -29,28 +30,14 @@ OPERATORS = frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR, Role
 
 
 class Extensions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Parameters of a module: they depend on the resource type (GET .../extension)."""
+    """Parameters of a module: they depend on the resource type (GET .../extension). Go into the log as they came."""
 
     parameters: dict[str, Any] = {}
 
 
-class BackupTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The nine required keys of POST task_queue."""
-
-    resource_type: str
-    resource: str
-    client: str
-    """``hostname (hwid)``."""
-    backup_type: str
-    pool: str
-    crypto: str
-    priority: int
-    storage_duration: str
-    archiving: bool | Literal["yes", "no"]
-
-
 class QueueBackupData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    task: BackupTask
+    task: dict[str, Any]
+    """The nine required keys; see ``BACKUP_TASK_FIELDS``."""
     module_extensions: Extensions = Extensions()
     common_modules_extensions: Extensions = Extensions()
 
@@ -83,19 +70,21 @@ QUEUED: Schema = {
 
 
 def queued(reply: Reply) -> Answer:
-    """The answer of everything that queues a task: the manual's message, and the number in ``data`` too."""
+    """The answer of everything that queues a task: the manual's message, which ends with the number, and the number in ``data``."""
     (task_id,) = reply.ids
-    message = f"{created_message(TITLE)} TASK WAS ADDED TO QUEUE:{task_id}"
-    return Answer({"task_id": task_id}, message, position=reply.position)
+    return Answer({"task_id": task_id}, reply.message, position=reply.position)
 
 
-@action("POST", "/task_queue", roles=OPERATORS, body=StructBody(QueueBackupBody), data=QUEUED)
+_QUEUE_BACKUP = PartsBody(QueueBackupBody, {"task": schema.given(BACKUP_TASK_FIELDS, creating=True)})
+
+
+@action("POST", "/task_queue", roles=OPERATORS, body=_QUEUE_BACKUP, data=QUEUED)
 async def queue_backup(call: Call) -> Answer:
     data: QueueBackupData = call.body.data
     command = QueueBackup(
-        task=msgspec.to_builtins(data.task),
-        module_extensions=data.module_extensions.parameters,
-        common_modules_extensions=data.common_modules_extensions.parameters,
+        task=data.task,
+        module_extensions=msgspec.to_builtins(data.module_extensions),
+        common_modules_extensions=msgspec.to_builtins(data.common_modules_extensions),
     )
     return queued(await call.submit(command))
 
@@ -125,7 +114,7 @@ async def _row_of(call: Call, task_id: int) -> tuple[dict[str, Any], int]:
 
 async def delete_many(call: Call) -> Answer:
     reply = await call.submit(RemoveTasks(ids=call.body))
-    return Answer({"ids": reply.ids or call.body}, call.message, position=reply.position)
+    return Answer({"ids": reply.ids}, call.message, position=reply.position)
 
 
 _ID_OR_WORD: Schema = {"oneOf": [schema.ID, {"type": "string", "enum": list(REMOVAL_WORDS)}]}
@@ -143,7 +132,7 @@ async def delete_by_id_or_word(call: Call) -> Answer:
         sentence = f"Must be the id of a task, or one of: {', '.join(REMOVAL_WORDS)}."
         raise InvalidRequest("Bad request", errors={"status": [sentence]})
     reply = await call.submit(command)
-    return Answer({"ids": reply.ids or command.ids}, call.message, position=reply.position)
+    return Answer({"ids": reply.ids}, reply.message or call.message, position=reply.position)
 
 
 def _verb(path: str, make: Callable[[int], Command]) -> Method:
@@ -167,7 +156,7 @@ _RESTARTED: Schema = {
 @action("POST", "/restart_task", roles=OPERATORS, body=StructBody(TasksIdsBody), data=_RESTARTED)
 async def restart(call: Call) -> Answer:
     reply = await call.submit(RestartTasks(ids=read_ids(call.body.data.tasks_ids, "tasks_ids")))
-    return Answer({"tasks_ids": reply.ids}, call.message, position=reply.position)
+    return Answer({"tasks_ids": reply.ids}, reply.message, position=reply.position)
 
 
 _PROGRESS: Schema = {
