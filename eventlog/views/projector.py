@@ -161,12 +161,7 @@ class Projector:
             logger.warning("%s: %s; making the views anew from the log", self._path, problem)
             await self.rebuild()
 
-    async def _closing() -> trio.CancelScope:
-    """What must be done although cancelled, and may not take long."""
-    return trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX)
-
-
-def _refold(self, connection: sqlite3.Connection) -> None:
+    async def _refold(self, connection: sqlite3.Connection) -> None:
         """Fold the state at the position of the file; its rows are there."""
         fold = self._fold = RowFold(self._schema)
         stored = await self._threads.run(partial(files.position_of, connection))
