@@ -113,6 +113,12 @@ class TargetTree(Protocol):
     def make_directories(self, entries: Sequence[Entry]) -> list[Problem]:
         """Create those that are not there, parents first, accessible to the owner only until ``finish_directories``."""
 
+    def make_parents(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Problem]]:
+        """The same for directories that are only on the way to what is restored; those that had to be created come back.
+
+        Metadata of the others is not the restore's business: they are not passed to ``finish_directories``.
+        """
+
     def write_small(self, files: Sequence[SmallFile]) -> list[Problem]:
         """Create, write, set all metadata, close."""
 

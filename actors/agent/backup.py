@@ -42,7 +42,7 @@ from actors.agent.scripts import ScriptRunner, Scripts
 from actors.agent.sealing import Sealing, sealing_of
 from actors.agent.transfer import Transfer
 from actors.agent.window import Submit, run_in_order
-from actors.agent.working import carry_out
+from actors.agent.working import BACKUP_TRY_AGAIN, carry_out
 from actors.framing import DataChannel
 from rbcore.archive.block import NO_NONCE, BlockCodec
 from rbcore.archive.keys import sign_root
@@ -74,7 +74,7 @@ async def run_backup(work: BackupWork, channel: DataChannel, control: WorkContro
     async def job() -> WorkOutcome:
         return await Backup(work, transfer, control, world).run()
 
-    return await carry_out(job, transfer, control)
+    return await carry_out(job, transfer, control, BACKUP_TRY_AGAIN)
 
 
 class Backup:

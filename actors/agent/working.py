@@ -8,11 +8,18 @@ from actors.agent.port import Outcome, WorkControl, WorkOutcome
 from actors.agent.transfer import Transfer, first_error
 from rbcore.errors import Damaged, ProtocolViolation, RbError, StorageFull, Unavailable
 
-TRY_AGAIN = (Unavailable, StorageFull, ProtocolViolation, Damaged)
-"""Errors after which another attempt may fare better: the peer went away, storage had no room, a frame was not what was sent."""
+BACKUP_TRY_AGAIN = (Unavailable, StorageFull, ProtocolViolation, Damaged)
+"""Errors after which another attempt may fare better: the peer went away, its storage had no room, a frame was not what was sent."""
+RESTORE_TRY_AGAIN = (Unavailable, ProtocolViolation)
+"""For a restore, a full file system is the destination's: somebody must make room first. Damage will not go away either."""
 
 
-async def carry_out(job: Callable[[], Awaitable[WorkOutcome]], transfer: Transfer, control: WorkControl) -> WorkOutcome:
+async def carry_out(
+    job: Callable[[], Awaitable[WorkOutcome]],
+    transfer: Transfer,
+    control: WorkControl,
+    try_again: tuple[type[RbError], ...],
+) -> WorkOutcome:
     """Run ``job`` under the control's scope and say how it ended. The caller closes the channel and tells the daemon."""
     outcome: WorkOutcome | None = None
     failure: RbError | None = None
@@ -28,5 +35,5 @@ async def carry_out(job: Callable[[], Awaitable[WorkOutcome]], transfer: Transfe
     failure = transfer.failure or failure
     if failure is None:
         return WorkOutcome("interrupted", "the agent is stopping")
-    kind: Outcome = "interrupted" if isinstance(failure, TRY_AGAIN) else "error"
+    kind: Outcome = "interrupted" if isinstance(failure, try_again) else "error"
     return WorkOutcome(kind, failure.message)
