@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rbcore.entities import Client, ClientGroup, Entity, User
 from rbcore.resource import Boolean, Integer, Resource, Text, TextList
-from rbcore.resources.common import ids_of, is_protected, unique
+from rbcore.resources.common import ids_of, is_protected, keeps_its_name, unique
 from rbcore.state import State
 
 
@@ -35,7 +35,7 @@ CLIENT_GROUPS = Resource(
     ),
     create=("name", "shared", "clustered", "description", "launch_attempts_limit"),
     change=("name", "shared", "clustered", "description", "launch_attempts_limit"),
-    rules=(unique(ClientGroup.KIND, "name", "client group"),),
+    rules=(unique(ClientGroup.KIND, "name", "client group"), keeps_its_name(ClientGroup.KIND, "name", "client group")),
     refusals=(is_protected, _has_clients),
     prepare=lambda state, values: {**values, "shared": values["shared"] or values["clustered"]},
     deletable=True,

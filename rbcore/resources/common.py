@@ -27,6 +27,18 @@ def is_protected(state: State, entity: Entity) -> str | None:
     return "it is built in" if getattr(entity, "protected", False) else None
 
 
+def keeps_its_name(kind: str, field: str, noun: str) -> Rule:
+    """A built-in record is not renamed."""
+
+    def rule(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+        known = state.tables[kind].get(id)
+        if known is None or not known.protected or getattr(known, field) == values[field]:
+            return None
+        return f"{field}: the built-in {noun} '{getattr(known, field)}' is not renamed"
+
+    return rule
+
+
 def counted(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 

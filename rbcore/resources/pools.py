@@ -7,7 +7,7 @@ from typing import Any
 
 from rbcore.entities import Client, Entity, LocalCatalog, MediaServer, Pool
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Resource, Text
-from rbcore.resources.common import counted, ids_of, is_protected, unique
+from rbcore.resources.common import counted, ids_of, is_protected, keeps_its_name, unique
 from rbcore.state import State
 from rbcore.vocabulary import (
     BLOCK_SIZES_BYTES,
@@ -61,13 +61,6 @@ def _deduplication_fits(state: State, id: int, values: Mapping[str, Any]) -> str
         return "meta_data_pool: a Block device pool needs a File system pool for its metadata"
     if meta.pool_type != PoolType.FILE_SYSTEM or meta.media_server != values["media_server"]:
         return "meta_data_pool: it is a File system pool of the same media server"
-    return None
-
-
-def _default_keeps_its_name(state: State, id: int, values: Mapping[str, Any]) -> str | None:
-    pool = state.find(Pool, id)
-    if pool is not None and pool.protected and pool.pool_name != values["pool_name"]:
-        return f"pool_name: the built-in pool '{pool.pool_name}' is not renamed"
     return None
 
 
@@ -178,7 +171,7 @@ POOL_LIST = Resource(
         unique(Pool.KIND, "pool_name", "pool"),
         _type_can_be_made,
         _deduplication_fits,
-        _default_keeps_its_name,
+        keeps_its_name(Pool.KIND, "pool_name", "pool"),
     ),
     refusals=(is_protected, _has_backups, _has_catalogs, _has_tasks, _is_pool_of_clients, _keeps_metadata),
     deletable=True,
