@@ -92,7 +92,7 @@ class PosixSource:
             self._root_name = b""
             if not stat.S_ISDIR(kind):
                 root, self._root_name = os.path.split(os.path.realpath(root))
-            self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._root_fd = _open(root, None, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise NotFound(f"{os.fsdecode(root)} does not exist on the client") from error
         except OSError as error:
@@ -380,7 +380,7 @@ class PosixSource:
         return _open(name, parent, _READ_OPEN)
 
 
-def _open(name: bytes, directory: int, flags: int) -> int:
+def _open(name: bytes, directory: int | None, flags: int) -> int:
     """Open without touching the access time; whoever is neither owner nor privileged may only do it the ordinary way."""
     try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=directory)
