@@ -59,7 +59,9 @@ class Description:
 
     @property
     def content_bytes(self) -> int:
-        return sum(one.size for one in self.entries.values() if one.kind == "file")
+        """Bytes of file content, each file once, holes left out."""
+        files = (one for name, one in self.entries.items() if one.kind == "file" and one.same_as == name)
+        return sum(min(one.size, one.allocated) for one in files)
 
 
 @dataclass(frozen=True, slots=True)

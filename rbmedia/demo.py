@@ -109,12 +109,15 @@ class MainJob:
                 }
             },
         )
-        task = _ended_well(client, task_id_of(answer))
-        backup: dict[str, Any] = client.get("/repository", filter_data=f"task_id={task['id']}")["items"][0]
-        data, stored, seconds = backup["data_size"], backup["archive_size"], _seconds(task)
+        task_id = task_id_of(answer)
+        task = _ended_well(client, task_id)
+        backup: dict[str, Any] = client.get("/repository", filter_data=f'task_id="{task_id}"')["items"][0]
+        content, stored, seconds = wanted.content_bytes, backup["archive_size"], _seconds(task)
+        holes = backup["data_size"] - content
         say(
-            f"backup {backup['id']}: {backup['backup_type']:<11} {tree}  {len(wanted.entries):,} names, {byte_text(data)}"
-            f" in {byte_text(stored)} (ratio {data / max(stored, 1):.2f}), {seconds:.1f} s, {data / seconds / 1e6:,.0f} MB/s"
+            f"backup {backup['id']}: {backup['backup_type']:<11} {tree}  {len(wanted.entries):,} names, {byte_text(content)}"
+            + (f" and {byte_text(holes)} of holes" if holes > content else "")
+            + f" in {byte_text(stored)} (ratio {content / max(stored, 1):.2f}), {seconds:.1f} s, {content / seconds / 1e6:,.0f} MB/s"
         )
         if backup["problems"]:
             say(f"  {backup['problems']} files could not be read whole; the task's journal names them")
@@ -230,9 +233,8 @@ def _daemon(home: Home, password: str) -> Iterator[Endpoint]:
     console = home.messages / "console.log"
     environment = {**os.environ, "RBMEDIA_HOME": str(home.path), "RBMEDIA_SUPERUSER_PASSWORD": password}
     with open(console, "wb") as output:
-        child = companion.start(
-            ["serve", "--with-agent", "--until-stdin-closes"], output=output, environment=environment
-        )
+        command = ["serve", "--with-agent", "--until-stdin-closes", "--control-port", "0", "--data-port", "0"]
+        child = companion.start(command, output=output, environment=environment)
     try:
         yield _answering(child, home, console)
     finally:
