@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Final
 
-from drivers.stored_index import load_index, rebuild_index
+from drivers.stored_index import load_index, rebuild_index, store_index
 from rbcore.archive.block import HEADER_BYTES, check_stored, parse_header
 from rbcore.archive.container import Index, IndexRow, container_name
 from rbcore.archive.model import BlockKind
-from rbcore.errors import Damaged, NotFound, ProtocolViolation, TooLarge
+from rbcore.errors import Damaged, NotFound, ProtocolViolation, StorageFull, TooLarge
 from rbcore.ports import Volume, VolumeFile
 
 READ_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -30,6 +31,8 @@ class DirectoryReader:
             self._index = load_index(volume, path, self._archive_id)
         except (NotFound, Damaged):
             self._index = rebuild_index(volume, path, self._archive_id)
+            with suppress(StorageFull):  # a cache: reading goes on without
+                store_index(volume, path, self._index)
         self._containers = OpenContainers(volume, path)
 
     def manifest_blocks(self) -> Sequence[int]:

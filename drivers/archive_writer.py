@@ -114,7 +114,6 @@ class DirectoryWriter:
             raise ProtocolViolation(f"archive {self._archive} cannot be finished without its trailer")
         self.sync()
         self._close()
-        self._index.root = self._root.value
         index_bytes = store_index(self._volume, self._path, self._index)
         containers = (container_name(n) for n in container_numbers(self._volume, self._path))
         stored_bytes = sum(self._volume.size(f"{self._path}/{name}") for name in containers)
@@ -224,14 +223,14 @@ class DirectoryWriter:
         """Whether all of it was good. Only the last may hold what was never made durable, so only its payloads are read."""
         file = self._volume.open(f"{self._path}/{container_name(number)}")
         try:
-            scan = ContainerScan(file, self._archive_id, number, self._root.last_block, buffer)
+            scan = ContainerScan(file, self._archive_id, number, buffer)
             if scan.header() is not None:
                 return False
             for step in scan.blocks() if last else scan.headers():
                 if isinstance(step, Finding):
                     return False
                 if isinstance(step, ScannedBlock):
-                    if step.header.kind is BlockKind.TRAILER:
+                    if step.header.kind is BlockKind.TRAILER or step.header.number <= self._root.last_block:
                         return False
                     self._index.add(step.header, number, step.offset)
                     self._root.add(step.header)

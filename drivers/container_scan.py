@@ -101,15 +101,18 @@ class _Pieces:
 
 
 class ContainerScan:
-    """One container. ``bytes_read`` grows as the scan goes; ``last_block`` is the last number seen."""
+    """One container. ``bytes_read`` grows as the scan goes.
 
-    def __init__(self, file: VolumeFile, archive_id: bytes, number: int, last_block: int, buffer: ScanBuffer) -> None:
+    Block numbers are not compared: behind damage a block may come to light that was misdirected there, and those after it are no
+    worse for that. Whoever needs order looks himself.
+    """
+
+    def __init__(self, file: VolumeFile, archive_id: bytes, number: int, buffer: ScanBuffer) -> None:
         self._file = file
         self._archive_id = archive_id
         self._number = number
         self._name = container_name(number)
         self._buffer = buffer
-        self.last_block = last_block
         self.bytes_read = 0
 
     def header(self) -> Finding | None:
@@ -123,9 +126,13 @@ class ContainerScan:
         return None
 
     def headers(self) -> Iterator[Step]:
-        """Block headers only, hopping over payloads; from the first damage on everything is read."""
+        """Block headers only, hopping over payloads; from the first damage on everything is read.
+
+        A block is yielded when the hop over it has landed on another: if it has not, bytes may be missing in this one.
+        """
         size = self._file.size()
         offset = CONTAINER_HEADER_BYTES
+        held: ScannedBlock | None = None
         while offset < size:
             raw = self._file.read_at(offset, HEADER_BYTES)
             if offset % ALIGNMENT and not any(raw[:4]):
@@ -136,11 +143,14 @@ class ContainerScan:
             except (Damaged, ProtocolViolation):
                 header = None
             if header is None or offset + header.block_length > size:
-                yield from self.blocks(offset)
+                yield from self.blocks(offset if held is None else held.offset)
                 return
-            self.last_block = header.number
-            yield ScannedBlock(header, offset, intact=True)
+            if held is not None:
+                yield held
+            held = ScannedBlock(header, offset, intact=True)
             offset += header.block_length
+        if held is not None:
+            yield held
 
     def blocks(self, offset: int = CONTAINER_HEADER_BYTES) -> Iterator[Step]:
         """Every byte from ``offset`` on, which must be where a block begins."""
@@ -166,11 +176,9 @@ class ContainerScan:
             except Damaged as error:
                 yield self._finding(offset, error.message, header.number)
                 yield ScannedBlock(header, offset, intact=False)
-                self.last_block = header.number
                 # Not simply ``end``: where bytes were lost, the next block begins earlier.
                 offset = yield from self._next_header(pieces, offset + HEADER_BYTES)
                 continue
-            self.last_block = header.number
             yield ScannedBlock(header, offset, intact=True)
             offset = end
         for start, length in pieces.unreadable:
@@ -200,8 +208,6 @@ class ContainerScan:
         header = parse_header(buffer)
         if header.archive_id != self._archive_id:
             raise Damaged(f"a block of archive {header.archive_id.hex()} lies here")
-        if header.number <= self.last_block:
-            raise Damaged(f"block {header.number} lies behind block {self.last_block}")
         return header
 
     def _fill(self, pieces: _Pieces, keep_from: int, wanted: int) -> Iterator[None]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final
 
 from drivers.container_scan import ContainerScan, ScanBuffer, ScannedBlock
 from rbcore.archive.container import Index, container_name, container_number
-from rbcore.archive.root import RootHasher
-from rbcore.errors import Damaged, StorageFull
+from rbcore.errors import Damaged
 from rbcore.ports import Volume
 
 INDEX_NAME: Final = "index"
@@ -44,23 +42,25 @@ def store_index(volume: Volume, path: str, index: Index) -> int:
 
 
 def rebuild_index(volume: Volume, path: str, archive_id: bytes) -> Index:
-    """What the containers say, damaged blocks left out; kept in place of the lost one if there is room for it."""
+    """What the containers say, damaged blocks left out. Of two copies of a block (one misdirected) the first counts."""
     index = Index(archive_id)
-    root = RootHasher(archive_id)
+    strays = Index(archive_id)
     buffer = ScanBuffer()
+    last_block = -1
     for number in container_numbers(volume, path):
         file = volume.open(f"{path}/{container_name(number)}")
         try:
-            scan = ContainerScan(file, archive_id, number, root.last_block, buffer)
-            for step in scan.headers():
-                if isinstance(step, ScannedBlock) and step.intact:
+            for step in ContainerScan(file, archive_id, number, buffer).headers():
+                if not isinstance(step, ScannedBlock) or not step.intact:
+                    continue
+                if step.header.number > last_block:
+                    last_block = step.header.number
                     index.add(step.header, number, step.offset)
-                    root.add(step.header)
+                else:
+                    strays.add(step.header, number, step.offset)
         finally:
             file.close()
-    index.root = root.value
-    with suppress(StorageFull):  # a cache: reading goes on without
-        store_index(volume, path, index)
+    index.merge(strays)
     return index
 
 

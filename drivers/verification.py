@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from drivers.container_scan import ContainerScan, ScanBuffer, ScannedBlock
-from drivers.stored_index import INDEX_NAME, container_numbers, load_index
+from drivers.stored_index import INDEX_NAME, container_numbers, load_index, rebuild_index
 from rbcore.archive.block import BlockHeader
-from rbcore.archive.container import Index, IndexRow, container_name
+from rbcore.archive.container import IndexRow, container_name
 from rbcore.archive.model import BlockKind
 from rbcore.archive.root import RootHasher
 from rbcore.archive.store import Finding, VerificationReport
@@ -33,23 +33,21 @@ class Verification:
         self._bytes_read = 0
         self._findings: list[Finding] = []
         self._unlisted = 0
-        index: Index | None = None
         try:
-            index = load_index(volume, path, archive_id)
+            self._index = load_index(volume, path, archive_id)
         except (NotFound, Damaged) as error:
-            what = f"{error.message}; it can be made again from the containers"
-            self._found(Finding(container=INDEX_NAME, offset=0, block=-1, what=what))
-        self._indexed = index is not None
-        self._expected: Iterator[IndexRow] = iter(index or ())
-        self._next: IndexRow | None = next(self._expected, None)
-        self._containers_expected = 0 if index is None else index.containers
+            self._found(
+                Finding(container=INDEX_NAME, offset=0, block=-1, what=f"{error.message}; it can be made again")
+            )
+            self._index = rebuild_index(volume, path, archive_id)
+        self._accounted = bytearray(len(self._index))
+        """By row of the index: 1 when the block was met, or named in a finding."""
 
     def run(self, progress: Callable[[int], None] | None) -> Iterator[VerificationReport | None]:
         """None after each piece, at last the report. ``progress`` is told the bytes read so far."""
         buffer = ScanBuffer()
         present = container_numbers(self._volume, self._path)
-        last_block = -1
-        for number in range(1, max([self._containers_expected, *present]) + 1):
+        for number in range(1, max([self._index.containers, *present]) + 1):
             name = container_name(number)
             try:
                 file = self._volume.open(f"{self._path}/{name}")
@@ -57,13 +55,12 @@ class Verification:
                 self._lost(Finding(container=name, offset=0, block=-1, what="the container is missing"))
                 continue
             try:
-                scan = ContainerScan(file, self._archive_id, number, last_block, buffer)
+                scan = ContainerScan(file, self._archive_id, number, buffer)
                 for step in self._scanned(scan, number):
                     if progress is not None:
                         progress(self._bytes_read + scan.bytes_read)
                     yield step
                 self._bytes_read += scan.bytes_read
-                last_block = scan.last_block
             finally:
                 file.close()
         self._ended()
@@ -84,56 +81,37 @@ class Verification:
 
     def _block(self, step: ScannedBlock, number: int) -> None:
         header = step.header
-        self._pass_over(header.number)
-        expected = self._next
-        if expected is not None and expected.block == header.number:
-            self._next = next(self._expected, None)
-            if (expected.container, expected.offset) != (number, step.offset):
-                self._found(
-                    Finding(
-                        container=container_name(number),
-                        offset=step.offset,
-                        block=header.number,
-                        what="the index has it elsewhere",
-                    )
-                )
-        elif self._indexed:
-            self._found(
-                Finding(
-                    container=container_name(number),
-                    offset=step.offset,
-                    block=header.number,
-                    what="the index does not know it",
-                )
-            )
-        self._root.add(header)
-        self._last = header
+        position = self._index.position_of(header.number)
+        if position is None or _place(self._index[position]) != (number, step.offset):
+            what = "a copy of the block lies here that the index does not know"
+            self._found(Finding(container=container_name(number), offset=step.offset, block=header.number, what=what))
+            return
+        self._accounted[position] = 1
         self._blocks += step.intact
+        self._last = header
+        if header.number > self._root.last_block:
+            self._root.add(header)
+        else:
+            self._headers_lost = True
 
     def _named(self, finding: Finding, number: int) -> Finding:
         """Where the index says that a block begins exactly here, that is the block which is lost."""
-        expected = self._next
-        if expected is None or (expected.container, expected.offset) != (number, finding.offset):
+        position = self._index.position_at(number, finding.offset)
+        if position is None:
             return finding
-        self._next = next(self._expected, None)
-        return Finding(container=finding.container, offset=finding.offset, block=expected.block, what=finding.what)
-
-    def _pass_over(self, block: int) -> None:
-        """What the index lists before ``block`` and the scan did not meet is missing."""
-        while (expected := self._next) is not None and expected.block < block:
-            self._lost(
-                Finding(
-                    container=container_name(expected.container),
-                    offset=expected.offset,
-                    block=expected.block,
-                    what="the block is missing",
-                )
-            )
-            self._next = next(self._expected, None)
+        self._accounted[position] = 1
+        block = self._index[position].block
+        return Finding(container=finding.container, offset=finding.offset, block=block, what=finding.what)
 
     def _ended(self) -> None:
-        self._pass_over(2**64)
-        if self._last is None or self._last.kind is not BlockKind.TRAILER:
+        position = self._accounted.find(0)
+        while position >= 0:
+            row = self._index[position]
+            name = container_name(row.container)
+            self._lost(Finding(container=name, offset=row.offset, block=row.block, what="the block is missing"))
+            position = self._accounted.find(0, position + 1)
+        complete = self._last is not None and self._last.kind is BlockKind.TRAILER
+        if not complete and not self._headers_lost:
             last = "" if self._last is None else f" after block {self._last.number}"
             self._lost(Finding(container="", offset=0, block=-1, what=f"the archive ends{last} without its trailer"))
 
@@ -148,7 +126,7 @@ class Verification:
             self._unlisted += 1
 
     def _report(self) -> VerificationReport:
-        findings = self._findings
+        findings = sorted(self._findings, key=lambda one: (one.container, one.offset, one.block))
         if self._unlisted:
             findings = [
                 *findings,
@@ -160,3 +138,7 @@ class Verification:
             bytes_read=self._bytes_read,
             findings=findings,
         )
+
+
+def _place(row: IndexRow) -> tuple[int, int]:
+    return row.container, row.offset

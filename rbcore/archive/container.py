@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,7 +28,7 @@ INDEX_MAGIC: Final = b"RBI1"
 INDEX_VERSION: Final = 1
 
 _HEADER: Final = struct.Struct("<4sB3xI4x16sQ16xQ")
-_INDEX_HEAD: Final = struct.Struct("<4sB3xI4x16sQ32s")
+_INDEX_HEAD: Final = struct.Struct("<4sB3xI4x16sQ")
 _ROW: Final = struct.Struct("<QQIIBB2x")
 _U64: Final = struct.Struct("<Q")
 _NAME: Final = re.compile(r"([0-9]{6})\.rbc")
@@ -94,12 +95,11 @@ class Index:
     Rows are kept packed, 28 bytes each, so that the index of a 1 TiB archive takes 28 MB and opens without a loop over blocks.
     """
 
-    __slots__ = ("_rows", "archive_id", "containers", "root")
+    __slots__ = ("_rows", "archive_id", "containers")
 
     def __init__(self, archive_id: bytes) -> None:
         self.archive_id = archive_id
         self.containers = 0
-        self.root = bytes(32)
         self._rows = bytearray()
 
     def __len__(self) -> int:
@@ -119,21 +119,30 @@ class Index:
         self._rows += _ROW.pack(header.number, offset, header.block_length, container, header.kind, header.flags)
         self.containers = max(self.containers, container)
 
-    def drop_last(self) -> None:
-        del self._rows[-_ROW.size :]
+    def merge(self, strays: Index) -> None:
+        """Take in rows of blocks that this index does not have, whatever their order."""
+        size = _ROW.size
+        rows = [bytes(strays._rows[at : at + size]) for at in range(0, len(strays._rows), size)]
+        new = {number: row for row in reversed(rows) if self.position_of(number := _U64.unpack_from(row)[0]) is None}
+        if new:
+            rows = [bytes(self._rows[at : at + size]) for at in range(0, len(self._rows), size)] + list(new.values())
+            self._rows = bytearray(b"".join(sorted(rows, key=lambda row: _U64.unpack_from(row)[0])))
+            self.containers = max(self.containers, strays.containers)
 
     def find(self, block: int) -> IndexRow | None:
-        """Binary search."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if _U64.unpack_from(self._rows, middle * _ROW.size)[0] < block:
-                low = middle + 1
-            else:
-                high = middle
-        if low == len(self) or (row := self[low]).block != block:
-            return None
-        return row
+        position = self.position_of(block)
+        return None if position is None else self[position]
+
+    def position_of(self, block: int) -> int | None:
+        """Which row is the block's. Binary search."""
+        position = bisect_left(self, block, key=lambda row: row.block)
+        return position if position < len(self) and self[position].block == block else None
+
+    def position_at(self, container: int, offset: int) -> int | None:
+        """Which row says that a block begins here. Sure to find it only where blocks lie in ascending order, as they are written."""
+        place = (container, offset)
+        position = bisect_left(self, place, key=_place)
+        return position if position < len(self) and _place(self[position]) == place else None
 
     def manifest_blocks(self, *, last_only: bool) -> list[int]:
         """Numbers of the manifest blocks; with ``last_only`` from the last ``MANIFEST_BEGINS`` on: those of the valid manifest."""
@@ -149,7 +158,7 @@ class Index:
         return found
 
     def encode(self) -> bytes:
-        head = _INDEX_HEAD.pack(INDEX_MAGIC, INDEX_VERSION, self.containers, self.archive_id, len(self), self.root)
+        head = _INDEX_HEAD.pack(INDEX_MAGIC, INDEX_VERSION, self.containers, self.archive_id, len(self))
         body = head + self._rows
         return body + blake3(body).digest()
 
@@ -160,10 +169,14 @@ class Index:
             raise Damaged("no index: too short, or wrong magic")
         if blake3(memoryview(raw)[:-32]).digest() != raw[-32:]:
             raise Damaged("index does not match its digest")
-        _, version, containers, archive_id, count, root = _INDEX_HEAD.unpack_from(raw)
+        _, version, containers, archive_id, count = _INDEX_HEAD.unpack_from(raw)
         if version != INDEX_VERSION or len(raw) != _INDEX_HEAD.size + count * _ROW.size + 32:
             raise Damaged(f"index version {version} with {count} rows in {len(raw)} bytes is not known")
         index = cls(archive_id)
-        index.containers, index.root = containers, root
+        index.containers = containers
         index._rows = bytearray(memoryview(raw)[_INDEX_HEAD.size : -32])
         return index
+
+
+def _place(row: IndexRow) -> tuple[int, int]:
+    return row.container, row.offset

@@ -71,12 +71,13 @@ def test_every_bit_of_a_container_header_counts() -> None:
 @given(KINDS)
 def test_an_index_comes_back_and_finds_what_is_in_it(kinds: list[tuple[BlockKind, int]]) -> None:
     index = index_of(kinds)
-    index.root = b"r" * 32
     again = Index.decode(index.encode())
     assert list(again) == list(index)
-    assert (again.root, again.containers, len(again)) == (index.root, index.containers, len(kinds))
+    assert (again.containers, len(again)) == (index.containers, len(kinds))
     for position, row in enumerate(index):
         assert again.find(row.block) == row == again[position]
+        assert again.position_at(row.container, row.offset) == position
+        assert again.position_at(row.container, row.offset + 1) is None
         assert again.find(row.block + 1) is None
     assert again.find(2 * len(kinds)) is None
 
@@ -88,6 +89,23 @@ def test_only_the_last_manifest_is_valid(kinds: list[tuple[BlockKind, int]]) -> 
     index = index_of(kinds)
     assert index.manifest_blocks(last_only=False) == every
     assert index.manifest_blocks(last_only=True) == [n for n in every if not begins or n >= begins[-1]]
+
+
+def test_rows_in_any_order_are_merged_and_the_first_of_two_counts() -> None:
+    codec = BlockCodec(ARCHIVE_ID)
+    headers = {number: parse_header(codec.seal(BlockKind.PAYLOAD, number, b"x")) for number in (1, 2, 3, 5)}
+    index, strays = Index(ARCHIVE_ID), Index(ARCHIVE_ID)
+    for number, offset in ((1, 100), (5, 200)):
+        index.add(headers[number], 1, offset)
+    for number, offset in ((3, 300), (2, 400), (3, 500), (5, 600)):
+        strays.add(headers[number], 2, offset)
+    index.merge(strays)
+    assert [(row.block, row.container, row.offset) for row in index] == [
+        (1, 1, 100),
+        (2, 2, 400),
+        (3, 2, 300),
+        (5, 1, 200),
+    ]
 
 
 def test_every_bit_of_an_index_counts() -> None:
