@@ -180,13 +180,13 @@ class RestClient:
         self._renew(session)
         return self.call(method, path, query=query, body=body, repeat=False)
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         return self.call("GET", path, query=query).data
 
     def post(self, path: str, data: Any = None) -> Answer:
         return self.call("POST", path, body={} if data is None else {"data": data})
 
-    def rows(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+    def rows(self, path: str, /, **query: Any) -> Iterator[dict[str, Any]]:
         """Every row of a list, page after page, as of one position of the log: rows that come meanwhile shift nothing."""
         page, seen = 1, 0
         while True:

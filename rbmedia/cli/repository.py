@@ -62,20 +62,22 @@ def show_backup(shell: Shell, backup_id: int) -> None:
 @repository.command("files")
 @online
 @click.argument("backup_id", type=click.IntRange(1))
-@click.option("--prefix", default="", help="Only names that begin with it.")
+@click.option("--below", default="", help="Only this path of the backup and what is below it.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
-def files(shell: Shell, backup_id: int, prefix: str, limit: int) -> None:
+def files(shell: Shell, backup_id: int, below: str, limit: int) -> None:
     """Names in a backup."""
     query: dict[str, Any] = {"id": backup_id, "limit": limit}
-    if prefix:
-        query["prefix"] = prefix
+    if below:
+        query["path"] = below
     with shell.client() as client:
         answer = client.get("/repository_record_file_list", **query)
-    items = answer["items"] if isinstance(answer, dict) else answer
+    items = answer["items"]
 
     def text() -> None:
         for row in items:
-            click.echo(f"{row.get('type', ''):<10} {row.get('size', 0):>14}  {printable(str(row.get('path', row)))}")
+            click.echo(f"{row['type']:<10} {row['size']:>14}  {printable(row['path'])}")
+        if not answer["complete"]:
+            click.echo(f"There are more names: these are the first {limit}.", err=True)
 
     shell.show(items, text)
 
