@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 from quart import Request, Response, request
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from httpapi import openapi, signin, swagger
@@ -20,6 +22,7 @@ from httpapi.call import NOBODY, Call
 from httpapi.envelope import Answer, respond, respond_error
 from httpapi.json_body import read_object, refuse
 from httpapi.method import Method
+from httpapi.request_body import BoundedRequest
 from httpapi.rubackup import methods as rubackup_methods
 from httpapi.services import Services
 from rbcore.errors import InvalidRequest, MethodNotAllowed, NotFound, RbError, TooLarge, Unavailable
@@ -35,6 +38,8 @@ log = logging.getLogger("rbmedia.api")
 def create_app(services: Services) -> QuartTrio:
     """The application on the given services. It starts nothing and owns nothing: serve it with ``httpapi.serve``."""
     app = QuartTrio("httpapi", static_folder=None, template_folder=None)
+    app.asgi_http_class = _Asgi  # type: ignore[assignment]
+    app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     app.config["PROPAGATE_EXCEPTIONS"] = False
@@ -49,6 +54,24 @@ def create_app(services: Services) -> QuartTrio:
     app.register_error_handler(HTTPException, dispatcher.refused_by_framework)
     app.register_error_handler(Exception, dispatcher.failed)
     return app
+
+
+class _Asgi(TrioASGIHTTPConnection):
+    """Makes every request target a path before Quart sees it, which takes ``http://[`` for an error of its own."""
+
+    def __init__(self, app: QuartTrio, scope: Any) -> None:
+        if not scope["path"].startswith("/"):
+            scope = {**scope, "path": _path_of_target(scope["path"])}
+        super().__init__(app, scope)
+
+
+def _path_of_target(target: str) -> str:
+    """Of an absolute form (proxies send it) its path; ``*`` and what is no target at all are the root, under which nothing is."""
+    try:
+        path = urlsplit(target).path
+    except ValueError:
+        return "/"
+    return path if path.startswith("/") else "/"
 
 
 def _add_route(app: QuartTrio, dispatcher: _Dispatcher, method: Method) -> None:
@@ -86,12 +109,12 @@ class _Dispatcher:
 
     async def serve(self, method: Method, segments: dict[str, str]) -> Response:
         if self._in_progress >= self._services.settings.requests_max:
-            return self._respond_error(Unavailable("Too many requests are in progress. Try again shortly."))
+            return await self._refuse(Unavailable("Too many requests are in progress. Try again shortly."))
         self._in_progress += 1
         try:
             answer = await self._answer(method, segments)
         except RbError as error:
-            return self._respond_error(error)
+            return await self._refuse(error)
         finally:
             self._in_progress -= 1
         position = self._services.journal.log.head if answer.position is None else answer.position
@@ -125,33 +148,34 @@ class _Dispatcher:
             call = call.with_body(method.body.parse(await _read_body(asked)))
         return await method.handle(call)
 
-    def _respond_error(self, error: RbError, headers: dict[str, str] | None = None) -> Response:
+    async def _refuse(self, error: RbError, headers: dict[str, str] | None = None) -> Response:
+        await request.body.swallow()  # type: ignore[attr-defined]
         return respond_error(error, self._services.journal.log.head, headers)
 
     async def refused_by_framework(self, error: HTTPException) -> Response:
         """What Quart and Werkzeug refuse themselves, in the documented status codes."""
         if error.code == 404:
-            return self._respond_error(NotFound("There is nothing under this path."))
+            return await self._refuse(NotFound("There is nothing under this path."))
         if error.code == 405:
             allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
             message = f"This path does not know the method {request.method}; it knows: {allowed}."
-            return self._respond_error(MethodNotAllowed(message), {"Allow": allowed} if allowed else None)
+            return await self._refuse(MethodNotAllowed(message), {"Allow": allowed} if allowed else None)
         if isinstance(error, RequestEntityTooLarge):
-            return self._respond_error(_too_large(self._services.settings.body_bytes_max))
+            return await self._refuse(_too_large(self._services.settings.body_bytes_max))
         if error.code == 408:
-            return self._respond_error(InvalidRequest(f"The body did not arrive within {BODY_SECONDS} seconds."))
+            return await self._refuse(InvalidRequest(f"The body did not arrive within {BODY_SECONDS} seconds."))
         if error.code is not None and error.code < 500:
-            return self._respond_error(InvalidRequest(f"Bad request: {error.description or error.name}"))
+            return await self._refuse(InvalidRequest(f"Bad request: {error.description or error.name}"))
         return await self.failed(error)
 
     async def failed(self, error: Exception) -> Response:
         """A bug, or a part of the daemon that is broken. The traceback goes to the log under an incident id, never out."""
         if isinstance(error, RbError):
-            return self._respond_error(error)
+            return await self._refuse(error)
         incident = self._services.randomness.token_bytes(8).hex()
         log.error("incident %s: %s %s", incident, request.method, request.path, exc_info=error)
         message = f"Internal error. The operator finds it in the daemon's log as incident {incident}."
-        return self._respond_error(_Incident(message, data={"incident": incident}))
+        return await self._refuse(_Incident(message, data={"incident": incident}))
 
 
 class _Incident(RbError):

@@ -1,9 +1,8 @@
 """Serving the application: Hypercorn's HTTP on trio, over TLS, with bounds that Hypercorn's own worker does not have.
 
 Hypercorn's ``serve`` puts all connections into one nursery, so that an exception in the handling of a single one (it has had several:
-a WebSocket upgrade with trailing bytes, data after a close) takes the whole process down, journal included. Its accept loop has no
-limit, and a reader that stops reading holds a shielded ``send_all`` for ever. So the loop here is our own: it hands each
-connection to Hypercorn's ``TCPServer`` inside a guard, counts connections, and bounds what a dead peer can hold.
+a WebSocket upgrade with trailing bytes, data after a close) takes the whole process down, journal included; and its accept
+loop has no limit. So the loop here is our own: it counts connections and runs each one inside a guard.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ from typing import Any
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.typing import AppWrapper
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
+
+from httpapi.connection import Connection
 
 log = logging.getLogger("rbmedia.api")
 access_log = logging.getLogger("rbmedia.access")
@@ -133,7 +133,7 @@ class _Connections:
             return
         self._open += 1
         try:
-            await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+            await Connection(self._app, self._config, self._context, stream, self._listen.stalled_seconds).run()
         except (Exception, BaseExceptionGroup) as error:
             _keep_cancellation(error)
             log.exception("a connection ended in an error of the HTTP server")
@@ -173,14 +173,13 @@ def _tls_context(listen: Listen) -> ssl.SSLContext:
 
 
 def _bind(listen: Listen) -> socket.socket:
-    """A listening socket. Its options go over to accepted ones: no delay, dead peers noticed, unread data given up."""
+    """A listening socket. Its options go over to accepted ones: no delay, dead peers noticed."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(listen.stalled_seconds * 1000))
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.setblocking(False)

@@ -1,0 +1,117 @@
+"""One connection: Hypercorn's HTTP/1.1 on a TLS stream, without the parts that a stranger could abuse.
+
+HTTP/2 is left out: over TLS it would come by ALPN, which is not offered, but Hypercorn also takes the upgrade of a clear-text
+connection and the bare preface. WebSockets are left out until something is served on them. Sends are bounded by progress instead of being
+shielded: a peer that stops reading loses its connection, and stopping the daemon does not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+SEND_BYTES = 64 * 1024
+"""Handed to the stream at once: what must move within ``stalled_seconds``."""
+
+
+class Http11(H11Protocol):
+    """Every request is HTTP/1.1, whatever it would rather be: offers to upgrade are declined by not being heard.
+
+    The head of an answer goes out together with the first bytes of its body: one TLS record and one system call instead of three.
+    """
+
+    _head = b""
+
+    async def _send_h11_event(self, event: Any) -> None:
+        try:
+            data = self._head + (self.connection.send(event) or b"")
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        self._head = data if isinstance(event, h11.Response) else b""
+        if data and not self._head:
+            await self.send(RawData(data=data))
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        headers = [one for one in request.headers.raw_items() if one[0].lower() != b"upgrade"]
+        plain = h11.Request(
+            method=request.method, headers=headers, target=request.target, http_version=request.http_version
+        )
+        await super()._create_stream(plain)
+
+
+class Connection(TCPServer):
+    """Handshake, requests until the peer or an idle time ends it, close."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        stream: trio.SSLStream[trio.SocketStream],
+        stalled_seconds: float,
+    ) -> None:
+        super().__init__(app, config, context, ConnectionState({}), stream)
+        self._stalled_seconds = stalled_seconds
+
+    async def run(self) -> None:
+        with trio.move_on_after(self.config.ssl_handshake_timeout) as patience:
+            try:
+                await self.stream.do_handshake()
+            except (trio.BrokenResourceError, OSError):
+                return
+        if patience.cancelled_caught:
+            return
+        inner = self.stream.transport_stream.socket
+        try:
+            client = parse_socket_addr(inner.family, inner.getpeername())
+            server = parse_socket_addr(inner.family, inner.getsockname())
+        except OSError:
+            return
+        async with TaskGroup() as task_group:
+            self._task_group = task_group
+            self.protocol = Http11(  # type: ignore[assignment]
+                self.app,
+                self.config,
+                self.context,
+                task_group,
+                ConnectionState(self.state.copy()),
+                True,
+                client,
+                server,
+                self.protocol_send,
+            )
+            await self.protocol.initiate()
+            await self.idle_task.restart(task_group, self._idle_timeout)
+            await self._read_data()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            # Quart-Trio cancels the task of a request as soon as its answer is out, and that task is the one that gets here to
+            # start the idle timer again. Unshielded the timer is lost, and an idle connection stays for ever.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            view = memoryview(event.data)
+            try:
+                for start in range(0, len(view), SEND_BYTES):
+                    with trio.fail_after(self._stalled_seconds):
+                        await self.stream.send_all(view[start : start + SEND_BYTES])
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+                await trio.aclose_forcefully(self.stream)
+                await self.protocol.handle(Closed())
