@@ -19,8 +19,11 @@ CHAIN_LENGTH_MAX = 1000
 """Links of one chain. A backup that would be longer is made full, so that a restore stays bounded."""
 
 
+_REJECTED_SHOWN_MAX = 20
+
+
 class Parent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new backup refers to. ``reason`` says why, and why not others (one sentence each, newest first)."""
+    """What a new backup refers to, and why; ``rejected``: why not the newest of the others, one sentence each."""
 
     backup: Backup | None
     reason: str
@@ -62,13 +65,23 @@ def deletion_reference_chain(state: State, backup_ids: Iterable[int]) -> dict[in
     return {one: dependants(state, [one]) for one in backup_ids if state.find(Backup, one) is not None}
 
 
-def problem_of(state: State, backup: Backup) -> str:
-    """Why nothing can be restored from ``backup``; empty when all is well."""
+def problem_of(state: State, backup: Backup, known: dict[int, str] | None = None) -> str:
+    """Why nothing can be restored from ``backup``; empty when all is well.
+
+    ``known`` remembers faults by backup id from call to call, so that many links of one faulty chain cost one walk.
+    """
+    known = {} if known is None else known
+    above: list[int] = []
     for link in [backup, *ancestors(state, backup)]:
-        if link.verification_status == VerificationStatus.BROKEN:
-            return f"backup {link.id} is Broken" if link is backup else f"its ancestor {link.id} is Broken"
-        if link.ref_id and state.find(Backup, link.ref_id) is None:
-            return f"its ancestor {link.ref_id} is not in the repository"
+        fault = known.get(link.id, "")
+        if not fault and link.verification_status == VerificationStatus.BROKEN:
+            fault = f"backup {link.id} is Broken"
+        if not fault and link.ref_id and state.find(Backup, link.ref_id) is None:
+            fault = f"backup {link.ref_id}, its ancestor, is not in the repository"
+        above.append(link.id)
+        if fault:
+            known.update(dict.fromkeys(above, fault))
+            return fault
     return ""
 
 
@@ -88,30 +101,32 @@ def choose_parent(
     if backup_type == BackupType.FULL:
         return Parent(backup=None, reason="a full backup has no parent")
     rejected: list[str] = []
+    faults: dict[int, str] = {}
     for backup_id in sorted(state.indexes.groups.get(group, ()), reverse=True):
         candidate = state.find(Backup, backup_id)
         assert candidate is not None, "the index follows the table"
         if backup_type == BackupType.DIFFERENTIAL and candidate.backup_type != BackupType.FULL:
             continue
-        why_not = _why_not(state, candidate, pool, crypto, unreadable_catalogs)
+        why_not = _why_not(state, candidate, pool, crypto, unreadable_catalogs, faults)
         if not why_not:
             newest = "newest usable full backup" if backup_type == BackupType.DIFFERENTIAL else "newest usable backup"
-            return Parent(backup=candidate, reason=f"backup {backup_id} is the {newest} of the resource", rejected=rejected)
+            reason = f"backup {backup_id} is the {newest} of the resource"
+            return Parent(backup=candidate, reason=reason, rejected=rejected[:_REJECTED_SHOWN_MAX])
         rejected.append(f"Backup {backup_id} is no parent: {why_not}.")
     wanted = "full backup" if backup_type == BackupType.DIFFERENTIAL else "backup"
     why = "none of them is usable" if rejected else f"there is no {wanted} of the resource yet"
-    return Parent(
-        backup=None, reason=f"made full instead of {backup_type}: {why}", rejected=rejected[:_REJECTED_SHOWN_MAX]
-    )
+    reason = f"made full instead of {backup_type}: {why}"
+    return Parent(backup=None, reason=reason, rejected=rejected[:_REJECTED_SHOWN_MAX])
 
 
-_REJECTED_SHOWN_MAX = 20
-
-
-def _why_not(state: State, candidate: Backup, pool: Pool, crypto: str, unreadable_catalogs: Mapping[int, str]) -> str:
-    problem = problem_of(state, candidate)
-    if problem:
-        return problem
+def _why_not(
+    state: State,
+    candidate: Backup,
+    pool: Pool,
+    crypto: str,
+    unreadable_catalogs: Mapping[int, str],
+    faults: dict[int, str],
+) -> str:
     if candidate.crypto != crypto:
         return f"its crypto is {candidate.crypto}, not {crypto}"
     its_pool = state.find(Pool, candidate.pool_id)
@@ -119,6 +134,9 @@ def _why_not(state: State, candidate: Backup, pool: Pool, crypto: str, unreadabl
         return f"it lies in a pool that is not of the type {pool.pool_type}"
     if candidate.local_catalog_id in unreadable_catalogs:
         return f"its catalog cannot be read: {unreadable_catalogs[candidate.local_catalog_id]}"
-    if len(ancestors(state, candidate)) + 2 > CHAIN_LENGTH_MAX:
+    if candidate.id in faults:
+        return faults[candidate.id]
+    problem = problem_of(state, candidate, faults)
+    if not problem and len(ancestors(state, candidate)) + 2 > CHAIN_LENGTH_MAX:
         return f"its chain has {CHAIN_LENGTH_MAX} links already"
-    return ""
+    return problem

@@ -218,10 +218,9 @@ def _task_queued(state: State, kind: str, id: int, time_ns: int, event: TaskQueu
 
 
 def _task_assigned(state: State, kind: str, id: int, time_ns: int, event: TaskAssigned) -> list[Undo]:
-    task = _get(state, Task, id)
-    same_archive = event.archive == task.archive
+    before = _get(state, Task, id)
     task = changed(
-        task,
+        before,
         status=TaskStatus.ASSIGNED,
         status_reason=event.reason,
         media_server_id=event.media_server_id,
@@ -230,14 +229,14 @@ def _task_assigned(state: State, kind: str, id: int, time_ns: int, event: TaskAs
         backup_type=event.backup_type,
         parent_backup_id=event.parent_backup_id,
         archive=event.archive,
-        durable_blocks=task.durable_blocks if same_archive else 0,
+        durable_blocks=before.durable_blocks if before.archive == event.archive else 0,
     )
-    return [state.replace(kind, id, task)]
+    return [state.replace_task(before, task)]
 
 
 def _task_status_changed(state: State, kind: str, id: int, time_ns: int, event: TaskStatusChanged) -> list[Undo]:
     task: Task = state.tables["task"][id]
-    return [state.replace("task", id, with_status(task, time_ns, event))]
+    return [state.replace_task(task, with_status(task, time_ns, event))]
 
 
 def with_status(task: Task, time_ns: int, event: TaskStatusChanged) -> Task:

@@ -85,6 +85,16 @@ class State:
         self.indexes.update(kind, before, entity)
         return undo
 
+    def replace_task(self, before: Task, after: Task) -> Undo:
+        """``replace`` for a task that is there, without what cannot change then: the most frequent step of a replay."""
+        number = before.id
+        self.tables["task"][number] = after
+        if before.status != after.status:
+            by_status = self.indexes.tasks_by_status
+            by_status[before.status].discard(number)
+            by_status[after.status].add(number)
+        return Undo("task", number, before, self.next_ids["task"])
+
     def take_back(self, undo: Undo) -> None:
         """Undo one ``replace``; later ones on the same entity must have been taken back before."""
         table = self.tables[undo.kind]

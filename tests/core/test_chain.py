@@ -97,7 +97,7 @@ def test_backups_of_another_resource_or_client_are_no_parents() -> None:
         (backup(2, crypto="AES-256-GCM"), "its crypto is AES-256-GCM, not nocrypt"),
         (backup(2, pool_id=9), "a pool that is not of the type File system"),
         (backup(2, local_catalog_id=7), "its catalog cannot be read: unplugged"),
-        (backup(2, 99), "its ancestor 99 is not in the repository"),
+        (backup(2, 99), "backup 99, its ancestor, is not in the repository"),
     ],
 )
 def test_an_unusable_parent_is_passed_over_and_says_why(newest: Backup, why: str) -> None:
@@ -114,7 +114,7 @@ def test_a_broken_ancestor_breaks_what_depends_on_it() -> None:
     state = repository(backup(1), backup(2, verification_status="Broken"), backup(3, 2), backup(4, 3))
     chosen, said = parent_of(state)
     assert chosen == 1
-    assert "Backup 4 is no parent: its ancestor 2 is Broken." in said
+    assert "Backup 4 is no parent: backup 2 is Broken." in said
 
 
 def test_chains_are_bounded() -> None:
@@ -122,6 +122,23 @@ def test_chains_are_bounded() -> None:
     chosen, said = parent_of(state)
     assert chosen == CHAIN_LENGTH_MAX - 1  # a branch off the chain is as long as the chain may be
     assert f"its chain has {CHAIN_LENGTH_MAX} links already" in said
+
+
+def test_a_long_faulty_chain_is_walked_once() -> None:
+    broken = backup(1, verification_status="Broken")
+    state = repository(broken, *(backup(number, number - 1) for number in range(2, 900)))
+    looked_up: list[int] = []
+    find = state.find
+
+    class Counting(State):
+        def find(self, kind: Any, id: int) -> Any:
+            looked_up.append(id)
+            return find(kind, id)
+
+    counting = Counting()
+    counting.tables, counting.indexes = state.tables, state.indexes
+    assert parent_of(counting)[0] == 0
+    assert len(looked_up) < 10 * 900
 
 
 PARENTS = st.lists(st.floats(0, 1, exclude_max=True), max_size=30)

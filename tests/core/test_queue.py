@@ -57,7 +57,7 @@ def backup(world: World, id: int = 1) -> Backup:
 
 
 def test_the_manuals_sample_is_queued(world: World) -> None:
-    extensions = {
+    extensions: dict[str, Any] = {
         "module_extensions": {"parameters": {"file_list": True}},
         "common_modules_extensions": {"parameters": {}},
     }
@@ -304,9 +304,11 @@ def test_notes_are_bounded_and_say_what_was_left_out(world: World) -> None:
     task_id = world.queued()
     world.run(NoteTask(task_id=task_id, side="client", severity="info", lines=[]))
     assert world.log[-1][4] == "task.queued"
-    for wrong in ({"side": "moon"}, {"severity": "loud"}):
+    sample: dict[str, Any] = {"task_id": task_id, "side": "client", "severity": "info", "lines": ["x"]}
+    wrongs: list[dict[str, Any]] = [{"side": "moon"}, {"severity": "loud"}]
+    for wrong in wrongs:
         with pytest.raises(InvalidRequest):
-            world.run(NoteTask(**{"task_id": task_id, "side": "client", "severity": "info", "lines": ["x"], **wrong}))
+            world.run(NoteTask(**{**sample, **wrong}))
     with pytest.raises(NotFound):
         world.run(NoteTask(task_id=99, side="client", severity="info", lines=["x"]))
 
