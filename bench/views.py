@@ -171,7 +171,9 @@ def _bare_seconds(folder: Path, schema: ViewSchema, rows: dict[str, list[Any]], 
     started = time.perf_counter()
     connection.execute("BEGIN")
     for name, table in schema.tables.items():
-        connection.executemany(table.insert_sql, rows[name])
+        marks = ", ".join("?" * (len(rows[name][0]) if rows[name] else 0))
+        if marks:
+            connection.executemany(f"INSERT INTO {table.quoted} VALUES ({marks})", rows[name])
     for sql in schema.create_indexes_sql() if indexes else ():
         connection.execute(sql)
     connection.execute("COMMIT")

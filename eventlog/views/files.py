@@ -25,6 +25,9 @@ from eventlog.views.schema import POSITION_TABLE, ViewSchema
 
 CACHE_KIB: Final = 16 * 1024
 """Page cache of the writing connection."""
+LOAD_MMAP_BYTES: Final = 1 << 31
+"""While a new file is loaded it is mapped: every index is one pass over the table, and the page cache is smaller than that.
+Later it is not: a mapped file that somebody truncates would end the process instead of one read."""
 BUSY_TIMEOUT_SECONDS: Final = 5.0
 
 
@@ -40,6 +43,7 @@ def create(path: Path, schema: ViewSchema) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = _connect(next_generation(path), read_only=False)
     connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute(f"PRAGMA mmap_size = {LOAD_MMAP_BYTES}")
     connection.execute("PRAGMA synchronous = OFF")
     for sql in schema.create_tables_sql():
         connection.execute(sql)
@@ -53,6 +57,7 @@ def make_indexes(connection: sqlite3.Connection, schema: ViewSchema) -> None:
     for sql in schema.create_indexes_sql():
         connection.execute(sql)
     connection.execute("COMMIT")
+    connection.execute("PRAGMA mmap_size = 0")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -6,7 +6,6 @@ the server wrote about a task, and every change of its status with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from eventlog.views.schema import LogTable
@@ -29,21 +28,20 @@ def _id_of(envelope: Envelope) -> int:
     return int(envelope.stream.partition("/")[2])
 
 
-def _noted(envelope: Envelope, event: TaskNoted, state: State) -> Iterator[Line]:
-    for text in event.lines:
-        yield _id_of(envelope), event.side, envelope.time_ns, event.severity, text
+def _noted(envelope: Envelope, event: TaskNoted, state: State) -> list[Line]:
+    task = _id_of(envelope)
+    return [(task, event.side, envelope.time_ns, event.severity, text) for text in event.lines]
 
 
-def _status_changed(envelope: Envelope, event: TaskStatusChanged, state: State) -> Iterator[Line]:
+def _status_changed(envelope: Envelope, event: TaskStatusChanged, state: State) -> list[Line]:
     text = f"{event.previous} -> {event.status}" + (f": {event.reason}" if event.reason else "")
-    yield _id_of(envelope), "server", envelope.time_ns, _SEVERITIES.get(event.status, "info"), text
+    return [(_id_of(envelope), "server", envelope.time_ns, _SEVERITIES.get(event.status, "info"), text)]
 
 
-def _assigned(envelope: Envelope, event: TaskAssigned, state: State) -> Iterator[Line]:
+def _assigned(envelope: Envelope, event: TaskAssigned, state: State) -> list[Line]:
     task, time_ns = _id_of(envelope), envelope.time_ns
-    yield task, "server", time_ns, "info", f"Assigned ({event.backup_type}): {event.reason}"
-    for rejected in event.rejected:
-        yield task, "server", time_ns, "info", f"Not taken: {rejected}"
+    texts = [f"Assigned ({event.backup_type}): {event.reason}", *(f"Not taken: {one}" for one in event.rejected)]
+    return [(task, "server", time_ns, "info", text) for text in texts]
 
 
 TASK_JOURNAL = LogTable(

@@ -123,7 +123,7 @@ class TableReader:
         if key.name == "id":
             return f"{name}:current" if at is None else f"{name}:versions"
         if at is None:
-            return current_index(name, key.name)
+            return current_index(name, key.name) if key.in_list else ""
         return history_index(name, key.name) if key.indexed else ""
 
     def _sort_key(self, query: Query) -> Column:

@@ -7,6 +7,7 @@ at random places.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sqlite3
 from pathlib import Path
@@ -80,7 +81,9 @@ def rebuild(log: EventLog, path: Path, schema: ViewSchema) -> int:
     For tools; a running daemon does the same in steps through its ``Projector``, which notices when somebody else did.
     """
     work = Rebuild(log, path, schema)
+    collecting = gc.isenabled()
     try:
+        gc.disable()  # folding makes no cycles, and the collector would look through the growing state for them again and again
         while work.step():
             pass
         work.make_indexes()
@@ -90,6 +93,9 @@ def rebuild(log: EventLog, path: Path, schema: ViewSchema) -> int:
     except BaseException:
         work.abandon()
         raise
+    finally:
+        if collecting:
+            gc.enable()
     work.connection.close()
     return work.fold.position
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from eventlog.upcasting import decode_event
-from eventlog.views.schema import POSITION_TABLE, EntityTable, LinesTable, ViewSchema
+from eventlog.views.schema import POSITION_TABLE, LinesTable, ViewSchema
 from rbcore.events import Envelope, Event
 from rbcore.evolve import apply
-from rbcore.state import State
+from rbcore.state import State, Undo
 
 
 class RowFold:
@@ -33,8 +33,8 @@ class RowFold:
         """Kind -> id -> position at which the version that is held back began."""
         self._ends: dict[str, list[tuple[int, int]]] = {kind: [] for kind in schema.entities}
         """Kind -> (position, id): current versions in the database that end."""
-        self._ended: dict[str, list[list[Any]]] = {kind: [] for kind in schema.entities}
-        self._lines: dict[str, list[list[Any]]] = {name: [] for name in schema.logs}
+        self._ended: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in schema.entities}
+        self._lines: dict[str, list[tuple[Any, ...]]] = {name: [] for name in schema.logs}
         self._line_ids: dict[str, int] = dict.fromkeys(schema.logs, 0)
         self._logs_of: dict[type[Event], list[LinesTable]] = {}
         for log in schema.logs.values():
@@ -69,31 +69,31 @@ class RowFold:
         for one in envelopes:
             event = decode_event(one)
             undos = apply(state, one.stream, one.version, one.time_ns, one.position, event)
-            seen: set[tuple[str, int]] = set()
-            for undo in undos:
-                table = entities.get(undo.kind)
-                if table is None or (undo.kind, undo.id) in seen:
-                    continue  # the first undo of an entity says what was there before the event
-                seen.add((undo.kind, undo.id))
-                self._turn(table, undo.id, undo.before, one.position)
+            for undo in undos if len(undos) < 2 else _first_of_each(undos):
+                if undo.kind in entities:
+                    self._turn(undo, one.position)
             for log in logs_of.get(type(event), ()):
                 self._append(log, one, event)
 
-    def _turn(self, table: EntityTable, id: int, before: Any, position: int) -> None:
-        held = self._open[table.kind]
-        begun = held.pop(id, None)
-        if begun is not None:
-            self._ended[table.kind].append(table.row(before, begun, position))
-        elif before is not None:
-            self._ends[table.kind].append((position, id))
-        if id in self.state.tables[table.kind]:
-            held[id] = position
+    def _turn(self, undo: Undo, position: int) -> None:
+        """The version that held before ends at ``position``; if the entity is still there, the next begins."""
+        kind, key, before = undo.kind, undo.id, undo.before
+        held = self._open[kind]
+        if before is not None:
+            begun = held.pop(key, 0)
+            if begun:
+                self._ended[kind].append(self._schema.entities[kind].row(before, begun, position))
+            else:
+                self._ends[kind].append((position, key))
+        if key in self.state.tables[kind]:
+            held[key] = position
 
     def _append(self, log: LinesTable, envelope: Envelope, event: Event) -> None:
-        collected = self._lines[log.name]
+        collected, last = self._lines[log.name], self._line_ids[log.name]
         for line in log.lines[type(event)](envelope, event, self.state):
-            self._line_ids[log.name] += 1
-            collected.append(log.row(self._line_ids[log.name], envelope.position, line))
+            last += 1
+            collected.append(log.row(last, envelope.position, line))
+        self._line_ids[log.name] = last
 
     def write(self, connection: sqlite3.Connection, *, hold_open: bool = False) -> int:
         """Write what was collected and the position, in the caller's transaction. Returns the number of rows inserted.
@@ -122,3 +122,11 @@ class RowFold:
                 self._lines[name] = []
         connection.execute(f"UPDATE {POSITION_TABLE} SET position = ?", (self.state.position,))
         return written
+
+
+def _first_of_each(undos: list[Undo]) -> list[Undo]:
+    """The first undo of an entity says what was there before the event."""
+    first: dict[tuple[str, int], Undo] = {}
+    for undo in undos:
+        first.setdefault((undo.kind, undo.id), undo)
+    return list(first.values())

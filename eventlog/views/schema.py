@@ -63,6 +63,12 @@ _SQL_TYPES = {
     Kind.LIST: "TEXT",
     Kind.JSON: "TEXT",
 }
+_MARKS = {
+    Kind.TIME: "nullif(?, 0) / 1000",
+    Kind.REFERENCE: "nullif(?, 0)",
+    Kind.YES_NO: "? IN (1, 'yes')",
+}
+"""What SQLite makes of an entity's value when it is not stored as it is: cheaper than a Python call per value."""
 SORTABLE: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN, Kind.YES_NO, Kind.TIME, Kind.REFERENCE})
 
 
@@ -71,9 +77,9 @@ class Column:
     name: str
     kind: Kind
     store: Callable[[Any], Any] | None
-    """Converts the entity's attribute to what is stored; None: stored as it is."""
+    """Converts the entity's attribute before it is handed to SQLite; None: handed over as it is."""
     source: str
-    """Attribute of the entity; empty: ``store`` takes the whole entity."""
+    """Attribute of the entity; empty: ``store`` computes the value from the whole entity."""
     indexed: bool = False
     in_list: bool = True
     target: str = ""
@@ -105,19 +111,21 @@ class LogTable:
 class Table:
     """A table of the view file: its columns, and the SQL that makes it."""
 
-    def __init__(self, name: str, columns: Sequence[Column], leading: tuple[str, ...]) -> None:
+    def __init__(self, name: str, columns: Sequence[Column], positions: tuple[str, ...]) -> None:
         self.name = name
         self.quoted = quoted(name)
         self.columns = {column.name: column for column in columns}
-        self._leading = leading
+        self._positions = positions
         if len(self.columns) != len(columns) or RESERVED & self.columns.keys():
             raise ValueError(f"table {name}: a field stands twice or is called like a column of every table")
 
     @property
     def insert_sql(self) -> str:
-        names = [*self._leading, *(one.quoted for one in self.columns.values())]
-        marks = ", ".join("?" * len(names))
-        return f"INSERT INTO {self.quoted} ({', '.join(names)}) VALUES ({marks})"
+        """Parameters: the id, a value per column as the entity holds it, the positions."""
+        columns = self.columns.values()
+        names = ", ".join(["id", *(one.quoted for one in columns), *self._positions])
+        marks = ", ".join(["?", *(_MARKS.get(one.kind, "?") for one in columns), *("?" for _ in self._positions)])
+        return f"INSERT INTO {self.quoted} ({names}) VALUES ({marks})"
 
     def column_definitions(self) -> str:
         return "".join(f", {one.quoted} {_SQL_TYPES[one.kind]}" for one in self.columns.values())
@@ -133,22 +141,22 @@ class EntityTable(Table):
     """Row versions of one kind of entity."""
 
     def __init__(self, resource: declared.Resource) -> None:
-        super().__init__(
-            resource.name, [_column(one) for one in resource.fields], ("id", "from_position", "to_position")
-        )
+        super().__init__(resource.name, [_column(one) for one in resource.fields], ("from_position", "to_position"))
         self.kind = resource.kind
-        plain = [column.source or "id" for column in self.columns.values()]
-        self._fetch = attrgetter("id", *plain)  # "id" first: always a tuple, even of one declared field
-        self._stores = [(at, one.store) for at, one in enumerate(self.columns.values(), start=1) if one.store]
-        self._whole = {at for at, one in enumerate(self.columns.values(), start=1) if not one.source}
+        columns = list(enumerate(self.columns.values(), start=1))
+        # "id" comes first and stands in for computed columns: always a tuple, even of one declared field.
+        self._fetch = attrgetter("id", *(one.source or "id" for _, one in columns))
+        self._stores = [(at, one.store) for at, one in columns if one.store and one.source]
+        self._computed = [(at, one.store) for at, one in columns if one.store and not one.source]
 
-    def row(self, entity: Entity, from_position: int, to_position: int | None) -> list[Any]:
+    def row(self, entity: Entity, from_position: int, to_position: int | None) -> tuple[Any, ...]:
         """The row version as ``insert_sql`` takes it."""
-        values = list(self._fetch(entity))
+        values = [*self._fetch(entity), from_position, to_position]
         for at, store in self._stores:
-            values[at] = store(entity if at in self._whole else values[at])
-        values[1:1] = (from_position, to_position)
-        return values
+            values[at] = store(values[at])
+        for at, of in self._computed:
+            values[at] = of(entity)
+        return tuple(values)  # of plain values: the garbage collector lets go of it at once, of a list it does not
 
     @property
     def close_sql(self) -> str:
@@ -164,7 +172,7 @@ class EntityTable(Table):
     def create_indexes_sql(self) -> list[str]:
         """Two by id (current, all versions), two by position (what changed since), and per column:
 
-        current rows in its order for every column that can be sorted by, so that a page costs the rows it shows; all
+        current rows in its order for every sortable column of lists, so that a page costs the rows it shows; all
         versions in its order for ``indexed`` ones, for the same at a past position. Each holds what decides whether a
         version counts, so that rows of another time are passed over without being read.
         """
@@ -176,7 +184,7 @@ class EntityTable(Table):
             f"CREATE INDEX {quoted(f'{name}:closed')} ON {table} (to_position) WHERE to_position IS NOT NULL",
         ]
         for column in self.columns.values():
-            if column.sortable:
+            if column.sortable and column.in_list:
                 made.append(
                     f"CREATE INDEX {quoted(current_index(name, column.name))} ON {table} ({column.quoted}, id)"
                     " WHERE to_position IS NULL"
@@ -193,20 +201,21 @@ class LinesTable(Table):
     """Lines of one append-only log."""
 
     def __init__(self, declaration: LogTable) -> None:
-        super().__init__(declaration.name, [_column(one) for one in declaration.fields], ("id", "position"))
+        super().__init__(declaration.name, [_column(one) for one in declaration.fields], ("position",))
         for one in self.columns.values():
             if not one.source:
                 raise ValueError(f"log {self.name}: field {one.name} cannot be computed from an entity")
         self.lines = declaration.lines
-        self._stores = [(at, one.store) for at, one in enumerate(self.columns.values()) if one.store]
+        self._width = len(self.columns) + 2
+        self._stores = [(at, one.store) for at, one in enumerate(self.columns.values(), start=1) if one.store]
 
-    def row(self, id: int, position: int, line: Sequence[Any]) -> list[Any]:
-        values = list(line)
-        assert len(values) == len(self.columns), f"log {self.name}: a line has a value per declared field"
+    def row(self, id: int, position: int, line: Sequence[Any]) -> tuple[Any, ...]:
+        """The line as ``insert_sql`` takes it."""
+        values = [id, *line, position]
+        assert len(values) == self._width, f"log {self.name}: a line has a value per declared field"
         for at, store in self._stores:
             values[at] = store(values[at])
-        values[0:0] = (id, position)
-        return values
+        return tuple(values)
 
     def create_table_sql(self) -> str:
         return (
@@ -307,11 +316,16 @@ def quoted(name: str) -> str:
 
 
 def _column(field: declared.Field) -> Column:
-    made = _kind_and_store(field)
+    kind = _KINDS.get(type(field), Kind.TEXT)
+    store: Callable[[Any], Any] | None = _json if kind in (Kind.LIST, Kind.JSON) else None
+    if isinstance(field, declared.Computed):
+        if field.kind not in _COMPUTED_KINDS:
+            raise ValueError(f"computed field {field.name}: {field.kind!r} is not a kind of value")
+        kind, store = _COMPUTED_KINDS[field.kind], field.of
     return Column(
         field.name,
-        made[0],
-        made[1],
+        kind,
+        store,
         source="" if isinstance(field, declared.Computed) else field.source,
         indexed=field.indexed,
         in_list=field.in_list,
@@ -320,53 +334,21 @@ def _column(field: declared.Field) -> Column:
     )
 
 
-def _kind_and_store(field: declared.Field) -> tuple[Kind, Callable[[Any], Any] | None]:
-    match field:
-        case declared.Integer():
-            return Kind.INTEGER, None
-        case declared.Boolean():
-            return Kind.BOOLEAN, _truth
-        case declared.YesNo():
-            return Kind.YES_NO, _truth
-        case declared.Timestamp():
-            return Kind.TIME, _microseconds
-        case declared.Reference():
-            return Kind.REFERENCE, _reference
-        case declared.TextList():
-            return Kind.LIST, _json
-        case declared.JsonObject():
-            return Kind.JSON, _json
-        case declared.Computed():
-            return _computed(field)
-        case _:
-            return Kind.TEXT, None
-
-
-def _computed(field: declared.Computed) -> tuple[Kind, Callable[[Any], Any]]:
-    of = field.of
-    match field.kind:
-        case "text":
-            return Kind.TEXT, of
-        case "integer":
-            return Kind.INTEGER, of
-        case "boolean":
-            return Kind.BOOLEAN, lambda entity: _truth(of(entity))
-        case "timestamp":
-            return Kind.TIME, lambda entity: _microseconds(of(entity))
-        case other:
-            raise ValueError(f"computed field {field.name}: {other!r} is not a kind of value")
-
-
-def _truth(value: bool | str | None) -> int | None:
-    return None if value is None else int(value in (True, "yes"))
-
-
-def _microseconds(time_ns: int | None) -> int | None:
-    return time_ns // 1000 if time_ns else None
-
-
-def _reference(id: int | None) -> int | None:
-    return id or None
+_KINDS: Final[dict[type[declared.Field], Kind]] = {
+    declared.Integer: Kind.INTEGER,
+    declared.Boolean: Kind.BOOLEAN,
+    declared.YesNo: Kind.YES_NO,
+    declared.Timestamp: Kind.TIME,
+    declared.Reference: Kind.REFERENCE,
+    declared.TextList: Kind.LIST,
+    declared.JsonObject: Kind.JSON,
+}
+_COMPUTED_KINDS: Final = {
+    "text": Kind.TEXT,
+    "integer": Kind.INTEGER,
+    "boolean": Kind.BOOLEAN,
+    "timestamp": Kind.TIME,
+}
 
 
 def _json(value: Any) -> str | None:
