@@ -155,7 +155,7 @@ class ContainerScan:
     def blocks(self, offset: int = CONTAINER_HEADER_BYTES) -> Iterator[Step]:
         """Every byte from ``offset`` on, which must be where a block begins."""
         pieces = _Pieces(self._file, self._buffer, offset)
-        yield from self._fill(pieces, offset, offset)
+        damaged_end = 0
         while offset < pieces.size:
             yield from self._fill(pieces, offset, offset + HEADER_BYTES)
             padding_end = min(aligned(offset), pieces.size)
@@ -166,7 +166,8 @@ class ContainerScan:
             try:
                 header = self._accepted(pieces.view(offset, min(offset + HEADER_BYTES, pieces.size)))
             except (Damaged, ProtocolViolation) as error:
-                yield self._finding(offset, error.message)
+                if offset >= damaged_end:
+                    yield self._finding(offset, error.message)
                 offset = yield from self._next_header(pieces, offset + 1)
                 continue
             end = offset + header.block_length
@@ -176,6 +177,7 @@ class ContainerScan:
             except Damaged as error:
                 yield self._finding(offset, error.message, header.number)
                 yield ScannedBlock(header, offset, intact=False)
+                damaged_end = end
                 # Not simply ``end``: where bytes were lost, the next block begins earlier.
                 offset = yield from self._next_header(pieces, offset + HEADER_BYTES)
                 continue

@@ -39,11 +39,11 @@ def initialise_catalog(volume: Volume, catalog: str) -> None:
         finally:
             file.close()
         volume.rename(unfinished, MARKER_NAME)
-        volume.sync_directory("")
     elif found != catalog:
         raise Refused(
             f"{volume} belongs to the catalog {found!r}, not to {catalog!r}: give this catalog a directory of its own"
         )
+    volume.sync_directory("")
 
 
 def _marker(volume: Volume) -> str | None:
@@ -104,11 +104,10 @@ class DirectoryStore:
             if self._volume.exists(partial):
                 raise Damaged(f"archive {archive} is there twice, finished and unfinished")
             self._volume.rename(path, partial)
-            self._volume.sync_directory(archive[:2])
-        if not self._volume.exists(partial):
-            self._volume.make_directory(partial)
-            self._volume.sync_directory("")
-            self._volume.sync_directory(archive[:2])
+        self._volume.make_directory(partial)
+        # Also when it was there: whoever made it may have been killed before this.
+        self._volume.sync_directory("")
+        self._volume.sync_directory(archive[:2])
         return DirectoryWriter(self._volume, archive, path, container_bytes_max=self._container_bytes_max)
 
     def open_reader(self, archive: str) -> DirectoryReader:
@@ -125,14 +124,17 @@ class DirectoryStore:
         yield from Verification(self._volume, _path(archive), bytes.fromhex(archive)).run(progress)
 
     def remove(self, archive: str) -> int:
-        """The directory is renamed before its files go, so that no crash leaves half an archive under its name."""
+        """The directory is renamed, durably, before its files go, so that no crash leaves half an archive under its name."""
         self.check()
         path = _path(archive)
-        freed = 0
+        if not self._volume.exists(archive[:2]):
+            return 0
+        freed = self._take_away(path + REMOVING_SUFFIX)
         for there in (path, path + PARTIAL_SUFFIX):
             if self._volume.exists(there):
-                freed += self._remove(there, path + REMOVING_SUFFIX)
-        return freed + self._volume.remove(path + REMOVING_SUFFIX)
+                self._volume.rename(there, path + REMOVING_SUFFIX)
+                freed += self._take_away(path + REMOVING_SUFFIX)
+        return freed
 
     def sweep(self, keep: Set[str]) -> list[tuple[str, int]]:
         """Only the fan-out directories are ours to sweep: the root of a file system also has its ``lost+found``."""
@@ -144,18 +146,19 @@ class DirectoryStore:
                 inner = [f"{path}/{one}" for one in self._volume.list(path) if not _belongs(one)]
                 removed += [(stray, self._volume.remove(stray)) for stray in inner]
             elif is_archive_name(archive):
-                removed.append((path, self._remove(path, f"{fan_out}/{archive}{REMOVING_SUFFIX}")))
+                removing = f"{fan_out}/{archive}{REMOVING_SUFFIX}"
+                freed = self._take_away(removing)
+                self._volume.rename(path, removing)
+                removed.append((path, freed + self._take_away(removing)))
             else:
-                removed.append((path, self._volume.remove(path)))
-                self._volume.sync_directory(fan_out)
+                removed.append((path, self._take_away(path)))
         return removed
 
-    def _remove(self, path: str, removing: str) -> int:
-        freed = self._volume.remove(removing)
-        self._volume.rename(path, removing)
+    def _take_away(self, path: str) -> int:
+        """Remove what is under no archive's name (any more), once that is durable; and the removal is durable, too."""
         fan_out = path[: path.index("/")]
         self._volume.sync_directory(fan_out)
-        freed += self._volume.remove(removing)
+        freed = self._volume.remove(path)
         self._volume.sync_directory(fan_out)
         return freed
 

@@ -143,14 +143,18 @@ class SimulatedVolume:
             origin.change(old_name)
 
     def remove(self, path: str) -> int:
+        """A directory goes file by file, as on a real disk: a crash may come between."""
         self._step("remove", path)
         parent, name = self._parent(path, missing_is_fine=True)
         node = parent.entries.get(name)
         if node is None:
             return 0
-        freed = node.size()
+        if isinstance(node, _Directory):
+            freed = sum([self.remove(f"{path}/{inner}") for inner in sorted(node.entries)])
+        else:
+            freed = node.size()
+            self._used -= freed
         parent.change(name)
-        self._used -= freed
         return freed
 
     def sync_directory(self, path: str) -> None:

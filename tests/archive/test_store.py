@@ -475,6 +475,35 @@ def test_a_full_disk_leaves_what_is_durable() -> None:
     assert verified(store).findings == []
 
 
+def test_going_on_keeps_the_run_of_good_blocks_in_order() -> None:
+    volume = SimulatedVolume()
+    store = make_store(volume)
+    blocks = sealed_archive(plaintexts(SIZES))
+    writer = store.open_writer(ARCHIVE)
+    writer.write(b"".join(blocks[:2]))
+    writer.sync()
+    writer.suspend()
+    path = f"{DIRECTORY}.partial/000001.rbc"
+    end = 64 + len(blocks[0]) + len(blocks[1])
+    damage(volume, path, lambda content: content.__setitem__(slice(end, None), blocks[0] + blocks[2]))
+    assert store.open_writer(ARCHIVE).next_block == number_of(blocks[1]) + 1
+    assert volume.size(path) == aligned(end)
+
+
+def test_a_misdirected_block_does_not_hide_those_behind_it() -> None:
+    """The last payload block also lands in the first one's place, and the index is lost: all but the first can be read."""
+    volume = SimulatedVolume()
+    blocks = sealed_archive(plaintexts([8000, 100, 200, 300, 50, 60]))
+    store = stored(volume, blocks)
+    copy = blocks[3]
+    damage(volume, f"{DIRECTORY}/000001.rbc", lambda content: content.__setitem__(slice(1000, 1000 + len(copy)), copy))
+    findings = verified(store).findings
+    assert [(one.offset, one.block) for one in findings] == [(64, 0), (1000, number_of(copy))]
+    volume.remove(f"{DIRECTORY}/index")
+    reader = store.open_reader(ARCHIVE)
+    assert reader.read([number_of(block) for block in blocks[1:]]) == b"".join(blocks[1:])
+
+
 def crash_of(store_volume: SimulatedVolume, seed: int) -> tuple[SimulatedVolume, DirectoryStore]:
     survivor = store_volume.crash(Seeded(seed))
     return survivor, DirectoryStore(survivor, CATALOG, container_bytes_max=25_000)
