@@ -13,8 +13,6 @@ POLL_SECONDS_MIN = 0.05
 POLL_SECONDS_MAX = 1.0
 
 ENDED = frozenset({TaskStatus.DONE, TaskStatus.ERROR, TaskStatus.BROKEN, TaskStatus.KILLED})
-HELD = frozenset({TaskStatus.PAUSED})
-"""Nothing happens until somebody continues or kills the task: waiting for it would wait for a person."""
 
 
 class StillRunning(Exception):
@@ -26,19 +24,20 @@ class StillRunning(Exception):
 
 
 def follow_task(client: RestClient, task_id: int, timeout_seconds: float | None = None) -> Iterator[dict[str, Any]]:
-    """The task's row as it changes; the last one is that of an ended task.
+    """What is told of the task's progress, again and again; the last one is the whole row of the ended task.
 
     Raises :class:`StillRunning` after ``timeout_seconds``, and what :meth:`RestClient.call` raises.
     """
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     pause = POLL_SECONDS_MIN
     while True:
-        row: dict[str, Any] = client.get(f"/task_queue/{task_id}")
-        yield row
-        if row["status"] in ENDED:
+        told: dict[str, Any] = client.get(f"/task_queue/{task_id}/progress")
+        if told["status"] in ENDED:
+            yield client.get(f"/task_queue/{task_id}")
             return
+        yield told
         if deadline is not None and time.monotonic() >= deadline:
-            raise StillRunning(row)
+            raise StillRunning(client.get(f"/task_queue/{task_id}"))
         time.sleep(pause)
         pause = min(POLL_SECONDS_MAX, pause * 1.3)
 

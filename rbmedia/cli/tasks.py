@@ -82,28 +82,18 @@ _QUIET = frozenset({"id", "task", "task_id", "side", "position"})
 def why(shell: Shell, task_id: int) -> None:
     """Which event caused what, and which options were rejected."""
     with shell.client() as client:
-        told = client.get(f"/task_queue/{task_id}/why")
-    shell.show(told, lambda: _print_story(told))
+        rows = list(client.rows(f"/task_queue/{task_id}/why"))
+    shell.show(rows, lambda: _print_story(rows))
 
 
-def _print_story(told: Any, depth: int = 0) -> None:
-    indent = "  " * depth
-    if isinstance(told, dict):
-        for name, value in told.items():
-            if isinstance(value, dict | list) and value:
-                click.echo(f"{indent}{name.replace('_', ' ')}:")
-                _print_story(value, depth + 1)
-            else:
-                click.echo(f"{indent}{name.replace('_', ' ')}: {cell(value)}")
-    elif isinstance(told, list):
-        for value in told:
-            if isinstance(value, dict):
-                flat = {name: part for name, part in value.items() if part not in (None, "", [], {})}
-                click.echo(indent + "- " + "  ".join(f"{name}={cell(part)}" for name, part in flat.items()))
-            else:
-                click.echo(f"{indent}- {cell(value)}")
-    else:
-        click.echo(indent + cell(told))
+def _print_story(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        click.echo(f"{row['id']:>8}  {row['time']}  {row['actor']}: {printable(row['text'])}")
+        cause = row["caused_by"]
+        if cause:
+            click.echo(f"          because of event {cause['id']}")
+        for reason in row["rejected"]:
+            click.echo(f"          rejected: {printable(reason)}")
 
 
 def _verb(name: str, path: str, past: str, says: str) -> None:
