@@ -53,6 +53,7 @@ from rbcore.events import (
     TaskStatusChanged,
 )
 from rbcore.state import State, Undo
+from rbcore.task import GIVEN_OUT
 from rbcore.vocabulary import RUNNING_STATUSES, TERMINAL_STATUSES, TaskStatus
 
 LOGIN_FAILURES_MAX = 4096
@@ -251,7 +252,7 @@ def with_status(task: Task, time_ns: int, event: TaskStatusChanged) -> Task:
     if event.durable_blocks > task.durable_blocks:
         values["durable_blocks"] = event.durable_blocks
         values["attempts"] = 0
-    elif status == TaskStatus.SUSPENDED and event.previous in _RUNNING:
+    elif status == TaskStatus.SUSPENDED and event.previous in GIVEN_OUT:
         values["attempts"] = task.attempts + 1
     if status == TaskStatus.PAUSED:
         values["resumes_as"] = event.previous

@@ -41,6 +41,9 @@ VERBS: Final[dict[str, frozenset[str]]] = {
 }
 """Verb (as in sentences) -> statuses in which it is allowed."""
 
+GIVEN_OUT: Final = frozenset({_ASSIGNED, *RUNNING_STATUSES})
+"""An attempt is on: one that ends in Suspended counts, also when the worker never took the task."""
+
 NOT_STARTED: Final = frozenset({_NEW, _SUSPENDED})
 """Nobody can be working on the task: a kill ends it at once."""
 
@@ -97,7 +100,7 @@ def already_reached(task: Task, status: str) -> bool:
     continued, it says that it runs, nobody works on it, and it is recovered.
     """
     if task.status == _PAUSED:
-        was_given_out = task.resumes_as in _STAGE or task.resumes_as == _ASSIGNED
+        was_given_out = task.resumes_as in GIVEN_OUT
         return status in (_PAUSED, task.resumes_as) or (was_given_out and (status in _STAGE or status == _SUSPENDED))
     if status in _STAGE and task.status in _STAGE:
         return _STAGE[task.status] >= _STAGE[status]

@@ -21,7 +21,7 @@ from rbcore.entities import Task
 from rbcore.errors import InvalidRequest, NotAllowedNow, NotFound
 from rbcore.events import TaskNoted, TaskRemoved, TaskStatusChanged
 from rbcore.state import State
-from rbcore.task import ATTEMPTS_MAX, already_reached, killed_status, require, step
+from rbcore.task import ATTEMPTS_MAX, GIVEN_OUT, already_reached, killed_status, require, step
 from rbcore.vocabulary import BACKUP_TASKS, REMOVAL_WORDS, RUNNING_STATUSES, TASK_STATUSES, TaskStatus, TaskType
 
 REMOVED_TASKS_MAX: Final = 10_000
@@ -41,7 +41,7 @@ def change_status(
 ) -> str:
     """Add the change, or raise ``NotAllowedNow``. An attempt too many without progress makes Broken of Suspended."""
     step(task, status)
-    if status == TaskStatus.SUSPENDED and task.status in RUNNING_STATUSES:
+    if status == TaskStatus.SUSPENDED and task.status in GIVEN_OUT:
         progressed = durable_blocks > task.durable_blocks
         if not progressed and task.attempts + 1 >= ATTEMPTS_MAX:
             status, retry_at_ns = TaskStatus.BROKEN, 0

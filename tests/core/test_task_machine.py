@@ -217,9 +217,10 @@ def test_removal_by_word(word: str, status: str) -> None:
 # --- attempts --------------------------------------------------------------------------------------------------------
 
 
-def attempt(world: World, task_id: int, durable_blocks: int = 0) -> str:
+def attempt(world: World, task_id: int, durable_blocks: int = 0, *, taken: bool = True) -> str:
     world.assigned(task_id)
-    world.run(AdvanceTask(task_id=task_id, status="At_Client"))
+    if taken:
+        world.run(AdvanceTask(task_id=task_id, status="At_Client"))
     command = AdvanceTask(task_id=task_id, status="Suspended", reason="lost", durable_blocks=durable_blocks)
     status: str = world.run(command).data["status"]
     if status == "Suspended":
@@ -227,9 +228,10 @@ def attempt(world: World, task_id: int, durable_blocks: int = 0) -> str:
     return status
 
 
-def test_attempts_without_progress_end_as_broken() -> None:
+@pytest.mark.parametrize("taken", [True, False])
+def test_attempts_without_progress_end_as_broken(taken: bool) -> None:
     world, task_id = world_with_task()
-    ends = [attempt(world, task_id) for _ in range(ATTEMPTS_MAX)]
+    ends = [attempt(world, task_id, taken=taken) for _ in range(ATTEMPTS_MAX)]
     assert ends == ["Suspended"] * (ATTEMPTS_MAX - 1) + ["Broken"]
     assert "made no progress; the last: lost" in world.task(task_id).status_reason
 
@@ -247,6 +249,14 @@ def test_progress_starts_the_count_anew(progresses: list[bool]) -> None:
         assert world.task(task_id).attempts == in_a_row
         if status == "Broken":
             return
+
+
+def test_waiting_for_a_catalog_is_no_attempt() -> None:
+    world, task_id = world_with_task()
+    for _ in range(3 * ATTEMPTS_MAX):
+        assert world.assigned(task_id, catalogs=world.facts(free_bytes=0)).status == "Suspended"
+        world.run(AdvanceTask(task_id=task_id, status="New"))
+    assert world.task(task_id).attempts == 0
 
 
 def test_progress_of_a_crashed_attempt_is_seen_by_the_next() -> None:
