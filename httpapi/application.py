@@ -198,15 +198,11 @@ def _idempotency_key(headers: Any) -> str:
 
 def _read_query(method: Method, asked: Request) -> dict[str, Any]:
     """Declared parameters by name. Unknown ones are refused: a misspelt ``filter_data`` must not list everything."""
-    if not asked.query_string:
-        return {}
-    try:
-        asked.query_string.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest("Bad request: the query must be percent-encoded ASCII.") from error
+    if not asked.query_string.isascii():
+        raise InvalidRequest("Bad request: the query must be percent-encoded ASCII.")
     declared = {one.name: one for one in method.query}
     found: dict[str, Any] = {}
-    for name, texts in asked.args.lists():
+    for name, texts in asked.args.lists() if asked.query_string else ():
         parameter = declared.get(name)
         if parameter is None:
             known = ", ".join(declared) or "none"

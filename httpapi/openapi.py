@@ -161,13 +161,11 @@ def _responses(method: Method) -> dict[str, Any]:
 
 def _possible_errors(method: Method) -> set[int]:
     """The documented ones, and those that follow from what every method does before its handler."""
-    codes = {400, 500, 503, *method.refusals}
+    codes = {400, 500, 503, 504, *method.refusals}
     if method.roles is not None:
         codes |= {401, 403}
-    if "{" in method.path:
-        codes.add(404)
-    if method.verb != "GET":
-        codes.add(504)
+        names_records = "{" in method.path or method.body is not None or any(one.name == "id" for one in method.query)
+        codes |= {404} if names_records else set()
     return codes
 
 
