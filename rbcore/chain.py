@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from rbcore.entities import Backup, Pool
+from rbcore.errors import Refused
 from rbcore.state import State
 from rbcore.vocabulary import BackupType, VerificationStatus
 
@@ -19,6 +20,8 @@ CHAIN_LENGTH_MAX = 1000
 """Links of one chain. A backup that would be longer is made full, so that a restore stays bounded."""
 
 
+REFERENCES_MAX = 100_000
+"""Ids in one answer of ``deletion_reference_chain``."""
 _REJECTED_SHOWN_MAX = 20
 
 
@@ -60,9 +63,33 @@ def dependants(state: State, backup_ids: Iterable[int]) -> list[int]:
     return sorted(found - given)
 
 
+def taken_along(state: State, backup_ids: Iterable[int]) -> dict[int, int]:
+    """Everything that goes when these backups go: id -> the named backup because of which it goes, 0 for those named."""
+    because_of = dict.fromkeys(sorted(backup_ids), 0)
+    waiting = list(because_of)
+    while waiting:
+        parent = waiting.pop()
+        for child in sorted(state.indexes.children.get(parent, ())):
+            if child not in because_of:
+                because_of[child] = because_of[parent] or parent
+                waiting.append(child)
+    return because_of
+
+
 def deletion_reference_chain(state: State, backup_ids: Iterable[int]) -> dict[int, list[int]]:
-    """Dry run of a deletion: id -> ids that go along with it (reference 3.5). Ids that are not there are left out."""
-    return {one: dependants(state, [one]) for one in backup_ids if state.find(Backup, one) is not None}
+    """Dry run of a deletion: id -> ids that go along with it (reference 3.5). Ids that are not there are left out.
+
+    Raises ``Refused`` when the answer would hold more than ``REFERENCES_MAX`` ids.
+    """
+    found: dict[int, list[int]] = {}
+    total = 0
+    for one in backup_ids:
+        if state.find(Backup, one) is not None:
+            found[one] = dependants(state, [one])
+            total += len(found[one])
+            if total > REFERENCES_MAX:
+                raise Refused(f"The answer would hold more than {REFERENCES_MAX} backups: name fewer at a time.")
+    return found
 
 
 def problem_of(state: State, backup: Backup, known: dict[int, str] | None = None) -> str:

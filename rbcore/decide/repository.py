@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from rbcore.chain import dependants
+from rbcore.chain import dependants, taken_along
 from rbcore.commands import (
     ChangeStoreUntil,
     Command,
@@ -147,14 +147,10 @@ def _mandatory_storage_ns() -> int:
 def delete(state: State, command: DeleteBackups, context: Context) -> Decision:
     """Named backups and, by ``repository_remove_chain``, what depends on them; one Delete task each. All or nothing."""
     named = get_all(state, Backup, command.ids, "backup")
-    ids = {backup.id for backup in named}
     _refuse_early(named, context)
     if configured("repository_remove_chain") != "yes":
         refuse_dependants(state, named)
-    because_of = dict.fromkeys(ids, 0)
-    for backup in sorted(named, key=lambda one: one.id):
-        for dependant in dependants(state, [backup.id]):
-            because_of.setdefault(dependant, backup.id)
+    because_of = taken_along(state, [backup.id for backup in named])
     if len(because_of) > DELETED_BACKUPS_MAX:
         raise Refused(f"{len(because_of)} backups would go at once; at most {DELETED_BACKUPS_MAX} may: name fewer.")
     _refuse_in_use(state, because_of)

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rbcore.chain import CHAIN_LENGTH_MAX, ancestors, chain_of, choose_parent, deletion_reference_chain, dependants
+from rbcore.chain import (
+    CHAIN_LENGTH_MAX,
+    ancestors,
+    chain_of,
+    choose_parent,
+    deletion_reference_chain,
+    dependants,
+    taken_along,
+)
 from rbcore.commands import (
     AdvanceTask,
     CatalogFacts,
@@ -163,6 +171,17 @@ def test_dependants_are_exactly_those_whose_chain_holds_the_backup(draws: list[f
         chain = chain_of(state, one)
         assert chain[0].ref_id == 0
         assert all(later.ref_id == earlier.id for earlier, later in pairwise(chain))
+
+
+@given(PARENTS, st.data())
+def test_a_deletion_takes_exactly_the_dependants_along(draws: list[float], data: st.DataObject) -> None:
+    state = tree(draws)
+    named = data.draw(st.lists(st.sampled_from(sorted(state.tables["backup"])), unique=True)) if draws else []
+    because_of = taken_along(state, named)
+    assert sorted(because_of) == sorted({*named, *dependants(state, named)})
+    for gone, cause in because_of.items():
+        assert (cause == 0) == (gone in named)
+        assert not cause or gone in dependants(state, [cause])
 
 
 # --- deletion --------------------------------------------------------------------------------------------------------
