@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _BLANK_OFFSET = re.compile(r" (?=\d\d:?\d\d$)")
 """``+03:00`` arrives as `` 03:00`` from a URL in which the plus was not encoded, as in the manual's own curl lines."""
@@ -18,10 +19,9 @@ _BLANK_OFFSET = re.compile(r" (?=\d\d:?\d\d$)")
 def render(time_us: int, zone: tzinfo) -> str:
     """``2024-08-13T14:33:31.359954`` in ``zone``; always six digits of fraction, so that texts of one zone sort as times."""
     if zone is UTC:
-        moment = _EPOCH + timedelta(microseconds=time_us)
-    else:
-        moment = (_EPOCH + timedelta(microseconds=time_us)).astimezone(zone)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
+        return (_NAIVE_EPOCH + timedelta(0, 0, time_us)).isoformat("T", "microseconds")
+    moment = (_EPOCH + timedelta(0, 0, time_us)).astimezone(zone)
+    return moment.replace(tzinfo=None).isoformat("T", "microseconds")
 
 
 def parse(text: str, zone: tzinfo) -> int:

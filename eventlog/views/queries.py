@@ -9,11 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
 
 from eventlog.views import moments
+from eventlog.views.by_name import can_walk, rows_by_name
 from eventlog.views.port import Page, Query
 from eventlog.views.predicates import PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
 from eventlog.views.schema import (
@@ -32,6 +34,9 @@ from rbcore.errors import InvalidRequest
 
 LIMIT_MAX: Final = 1000
 OFFSET_MAX: Final = 2**62
+
+TIMES_CACHED: Final = 16_384
+"""Times of a column whose text is remembered: lists are looked at again and again, and rendering is their largest cost."""
 
 Convert = Callable[[Any], Any]
 
@@ -71,11 +76,21 @@ class TableReader:
         total = self._totals.total(scalar, self._table, where, query.at, head)
         if skip >= total:
             return Page(rows=[], total=total, position=position)
-        rows = connection.execute(
-            self._page_sql(connection, query, key, where, total, skip),
-            {**where.parameters, "at": query.at, "limit": query.limit, "skip": skip},
-        )
+        if isinstance(self._table, EntityTable) and key.kind is Kind.REFERENCE and can_walk(key, query.at, total):
+            chosen = rows_by_name(connection, self._schema, self._table, key, query, where, skip)
+            rows = connection.execute(self._chosen_sql(), {"chosen": str(chosen)})
+        else:
+            rows = connection.execute(
+                self._page_sql(connection, query, key, where, total, skip),
+                {**where.parameters, "at": query.at, "limit": query.limit, "skip": skip},
+            )
         return Page(rows=[self._list.wire(row) for row in rows], total=total, position=position)
+
+    def _chosen_sql(self) -> str:
+        return (
+            f"SELECT {self._list.sql(None)} FROM json_each(:chosen) AS k CROSS JOIN {self._table.quoted} AS t"
+            " ON t.rowid = k.value ORDER BY k.key"
+        )
 
     def _page_sql(
         self, connection: sqlite3.Connection, query: Query, key: Column, where: Where, total: int, skip: int
@@ -188,7 +203,7 @@ def _converter(column: Column, zone: tzinfo) -> Convert | None:
         case Kind.YES_NO:
             return lambda stored: "yes" if stored else "no"
         case Kind.TIME:
-            return lambda stored: moments.render(stored, zone)
+            return lru_cache(TIMES_CACHED)(partial(moments.render, zone=zone))
         case Kind.LIST | Kind.JSON:
             return msgspec.json.decode
         case _:

@@ -1,0 +1,82 @@
+"""Rows in the order of the names their references show.
+
+The name stands in another table, so no index has that order. But rows refer to few targets as a rule: sort the targets by
+name, then take the rows target by target from the index of the reference until the page is full. That costs what the
+page and the number of targets cost, not what the list does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Final
+
+from eventlog.views.port import Query
+from eventlog.views.predicates import Where, shown_name_sql, valid_sql
+from eventlog.views.schema import Column, EntityTable, ViewSchema, current_index, quoted
+
+SORTED_ROWS_MAX: Final = 2_000
+"""Up to so many matching rows are simply sorted."""
+
+
+def can_walk(key: Column, at: int | None, total: int) -> bool:
+    """Is there an index to walk along, and is it worth it?"""
+    return at is None and key.in_list and total > SORTED_ROWS_MAX
+
+
+def rows_by_name(
+    connection: sqlite3.Connection,
+    schema: ViewSchema,
+    table: EntityTable,
+    key: Column,
+    query: Query,
+    where: Where,
+    skip: int,
+) -> list[int]:
+    """Row ids of the page: by name, rows without one first; ties go by id."""
+    direction = "DESC" if query.descending else "ASC"
+    chosen: list[int] = []
+    for targets in _groups(connection, schema, table, key, descending=query.descending):
+        members = f"t.{key.quoted} IN ({', '.join(str(one) for one in targets if one is not None)})"
+        if None in targets:
+            members = f"(t.{key.quoted} IS NULL OR {members})"
+        matching = f"FROM {table.quoted} AS t WHERE {valid_sql('t', None)} AND {members}{where.sql()}"
+        if skip:
+            (count,) = connection.execute(f"SELECT count(*) {matching}", where.parameters).fetchone()
+            if count <= skip:
+                skip -= count
+                continue
+        rows = connection.execute(
+            f"SELECT t.rowid {matching} ORDER BY t.id {direction} LIMIT :limit OFFSET :skip",
+            {**where.parameters, "limit": query.limit - len(chosen), "skip": skip},
+        )
+        chosen += [row[0] for row in rows]
+        skip = 0
+        if len(chosen) == query.limit:
+            break
+    return chosen
+
+
+def _groups(
+    connection: sqlite3.Connection, schema: ViewSchema, table: EntityTable, key: Column, *, descending: bool
+) -> Iterator[list[int | None]]:
+    """Ids of targets that show the same name, in the order of names; None and targets that are gone show none and are one group."""
+    index = quoted(current_index(table.name, key.name))
+    smallest = f"SELECT min({key.quoted}) FROM {table.quoted} INDEXED BY {index} WHERE to_position IS NULL"
+    ids: list[int] = [
+        row[0]
+        for row in connection.execute(
+            f"WITH RECURSIVE found(id) AS (SELECT ({smallest}) UNION ALL SELECT ({smallest} AND {key.quoted} > found.id)"
+            " FROM found WHERE found.id IS NOT NULL) SELECT id FROM found WHERE id IS NOT NULL"
+        )
+    ]
+    named: list[tuple[int | None, Any]] = connection.execute(
+        f"SELECT t.{key.quoted}, {shown_name_sql(schema, key, None)}"
+        f" FROM (SELECT value AS {key.quoted} FROM json_each(:ids)) AS t",
+        {"ids": str(ids)},
+    ).fetchall()
+    named.append((None, None))
+    named.sort(key=lambda one: (one[1] is not None, one[1] or ""), reverse=descending)
+    for _, group in groupby(named, key=lambda one: one[1]):
+        yield [target for target, _ in group]
