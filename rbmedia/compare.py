@@ -56,6 +56,8 @@ class Description:
     """A tree: names relative to its root (``b""`` is the root itself)."""
 
     entries: dict[bytes, Described] = field(default_factory=dict)
+    unreadable: set[bytes] = field(default_factory=set)
+    """Files and directories whose content this user may not read: nobody can compare it, nor could it be backed up by him."""
 
     @property
     def content_bytes(self) -> int:
@@ -89,7 +91,7 @@ def describe(root: Path | bytes) -> Description:
     top = os.fsencode(root)
     found = Description()
     first_names: dict[tuple[int, int], bytes] = {}
-    for name in sorted(_names(top)):
+    for name in sorted(_names(top, found.unreadable)):
         path = os.path.join(top, name) if name else top
         info = os.lstat(path)
         identity = (info.st_dev, info.st_ino)
@@ -98,13 +100,15 @@ def describe(root: Path | bytes) -> Description:
             known = found.entries[same_as]
             found.entries[name] = _again(known, same_as)
         else:
-            found.entries[name] = _look(path, name, info)
+            found.entries[name] = _look(path, name, info, found.unreadable)
     return found
 
 
 def differences(wanted: Description, found: Description, *, owners: bool = True) -> Iterator[Difference]:
-    """What differs, in order of names."""
+    """What differs, in order of names. What could not be read when ``wanted`` was described is left out."""
     for path in sorted(wanted.entries.keys() | found.entries.keys()):
+        if path in wanted.unreadable:
+            continue
         a, b = wanted.entries.get(path), found.entries.get(path)
         if a is None:
             yield Difference(path, "is there but was not in the source")
@@ -131,12 +135,17 @@ def _differing(a: Described, b: Described, owners: bool) -> Iterator[str]:
         yield f"occupies {b.allocated} bytes, {a.allocated} in the source: its holes were filled"
 
 
-def _names(top: bytes) -> Iterator[bytes]:
+def _names(top: bytes, unreadable: set[bytes]) -> Iterator[bytes]:
     yield b""
     waiting = [b""]
     while waiting:
         below = waiting.pop()
-        with os.scandir(os.path.join(top, below) if below else top) as listing:
+        try:
+            listing = os.scandir(os.path.join(top, below) if below else top)
+        except PermissionError:
+            unreadable.add(below)
+            continue
+        with listing:
             for one in listing:
                 name = below + b"/" + one.name if below else one.name
                 yield name
@@ -144,13 +153,16 @@ def _names(top: bytes) -> Iterator[bytes]:
                     waiting.append(name)
 
 
-def _look(path: bytes, name: bytes, info: os.stat_result) -> Described:
+def _look(path: bytes, name: bytes, info: os.stat_result, unreadable: set[bytes]) -> Described:
     kind = _KINDS[stat.S_IFMT(info.st_mode)]
     digest, flags = "", 0
-    if kind == "file":
-        digest, flags = _content(path)
-    elif kind == "directory":
-        flags = _flags_of_directory(path)
+    try:
+        if kind == "file":
+            digest, flags = _content(path)
+        elif kind == "directory":
+            flags = _flags_of_directory(path)
+    except PermissionError:
+        unreadable.add(name)
     return Described(
         kind=kind,
         mode=stat.S_IMODE(info.st_mode) if kind != "symlink" else 0,

@@ -93,6 +93,10 @@ class MainJob:
 
     def _back_up(self, client: RestClient, agent: str, tree: Path, backup_type: str) -> Made:
         wanted = describe(tree)
+        if wanted.unreadable:
+            say(
+                f"{len(wanted.unreadable)} files and directories of {tree} may not be read by this user and are not compared"
+            )
         answer = client.post(
             "/task_queue",
             {
@@ -138,7 +142,10 @@ class MainJob:
                 }
             },
         )
-        seconds = _seconds(_ended_well(client, task_id_of(answer)))
+        task = end_of_task(client, task_id_of(answer))
+        if task["status"] != "Done" and self._owners:
+            raise CommandFailed(f"Task {task['id']} (Restore) ended as {task['status']}: {task['status_reason']}")
+        seconds = _seconds(task)
         found, meanwhile = [], 0
         for one in differences(made.wanted, describe(target), owners=self._owners):
             if made.source == self._directory and _changed_meanwhile(made, one):
@@ -150,6 +157,8 @@ class MainJob:
         say(
             f"restore of backup {number}: {seconds:.1f} s, {rate:,.0f} MB/s, {len(made.wanted.entries):,} names: {verdict}"
         )
+        if task["status"] != "Done":
+            say(f"  the task ended as {task['status']}, because owners cannot be set here: {task['status_reason']}")
         for one in found[:SHOWN_DIFFERENCES]:
             say(f"  {one}")
         if len(found) > SHOWN_DIFFERENCES:
