@@ -28,6 +28,8 @@ NOBODY = Caller()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
+    """What a handler gets. Frozen: the steps of the way make a new one with what they found."""
+
     services: Services
     caller: Caller
     verb: str

@@ -130,6 +130,8 @@ AT = Parameter(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
+    """One verb on one path. Most of it is data that routes, checks and OpenAPI are made from; ``handle`` is the rest."""
+
     verb: str
     path: str
     """Below the root of the API, ``{id}`` for path parameters: ``/task_queue/{id}``."""

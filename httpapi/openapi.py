@@ -36,6 +36,7 @@ Capacities are GiB, bandwidths KiB/s, sizes of archives bytes."""
 
 
 def document(methods: Sequence[Method], settings: Settings) -> dict[str, Any]:
+    """The whole document, ready to be encoded."""
     components: dict[str, Schema] = {
         "Error": schema.envelope({"type": "object"}, is_error=True),
     }

@@ -77,6 +77,8 @@ class RefreshTokenReused(AuthenticationFailed):
 
 
 class Tokens:
+    """Issues and checks tokens; holds the logins that stand. Bounded: see ``FAMILIES_MAX``."""
+
     def __init__(self, clock: Clock, randomness: Randomness) -> None:
         self._clock = clock
         self._randomness = randomness

@@ -1,0 +1,1 @@
+"""Tests of the REST edge on a whole house in memory (``house``)."""

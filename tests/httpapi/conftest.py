@@ -1,3 +1,5 @@
+"""The fixture ``house``."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
