@@ -246,11 +246,12 @@ class Backup:
         """Cut a large file into ranges; of a sparse one only what is data."""
         entry, sparse = found
         file = LargeFile(entry)
-        offset, first = 0, True
+        file.extents = list(self._comparison.find_begun(entry))
+        offset, first = file.end, True
         while True:
             await self._control.turn()
-            runs = [(offset, min(RANGE_BYTES, entry.size - offset))]
-            end = sum(runs[0])
+            end = min(offset + RANGE_BYTES, entry.size)
+            runs = [(offset, end - offset)] if end > offset else []
             if sparse:
                 runs = await self._world.threads.run(partial(tree.data_runs, entry, offset, RANGE_RUNS))
                 end = entry.size if len(runs) < RANGE_RUNS else sum(runs[-1])
@@ -311,6 +312,8 @@ class Backup:
         self._files_done += packed.files
         self._unflushed_bytes += packed.content_bytes
         if self._unflushed_bytes >= CHECKPOINT_BYTES:
+            if isinstance(unit, RangeUnit) and not unit.last:
+                self._manifest.add_begun(unit.file.begun())
             self._manifest.flush()
             self._unflushed_bytes = 0
         await self._send_manifest(unit.manifest_block)

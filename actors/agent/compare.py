@@ -59,6 +59,13 @@ class ParentCursor:
                 return self._carried(known, entry) if self._unchanged(known, entry) else None
         return None
 
+    def find_begun(self, entry: Entry) -> list[Extent]:
+        """Extents of a file that the attempt was reading when it ended, when it is unchanged."""
+        known = self._stream.begun
+        if known is None or known.path != entry.path or not self._unchanged(known, entry):
+            return []
+        return self._carried(known, entry).extents
+
     def _unchanged(self, known: Entry, entry: Entry) -> bool:
         return (
             known.ctime_ns == entry.ctime_ns
@@ -107,3 +114,7 @@ class Comparison:
                 self.carried_files += 1
                 return found
         return None
+
+    def find_begun(self, entry: Entry) -> list[Extent]:
+        """The extents that are there already of a large file of which an interrupted attempt read the beginning."""
+        return max((cursor.find_begun(entry) for cursor in self._cursors), key=len, default=[])

@@ -46,6 +46,8 @@ class ManifestStream:
         self._numbers = deque(numbers)
         self._under_way: deque[tuple[int, Answer]] = deque()
         self._held: Entry | None = None
+        self.begun: Entry | None = None
+        """At the end of an unfinished archive's manifest: the file that was being read, with its extents so far."""
 
     async def read(self) -> ManifestPiece | None:
         """The next block; None after the last."""
@@ -53,9 +55,7 @@ class ManifestStream:
             number = self._numbers.popleft()
             self._under_way.append((number, await self._transfer.request(self._archive, [number])))
         if not self._under_way:
-            if self._held is not None:
-                path, self._held = self._held.path, None
-                return ManifestPiece(problem=f"the manifest ends amid the extents of {path!r}")
+            self.begun, self._held = self._held, None
             return None
         number, answer = self._under_way.popleft()
         await answer.complete.wait()
@@ -81,7 +81,7 @@ class ManifestStream:
                     raise Damaged(f"entry {held.path!r} is continued by {entry.path!r}")
                 held.extents.extend(entry.extents)
                 if not entry.continued:
-                    entries.append(msgspec.structs.replace(held, continued=False))
+                    entries.append(msgspec.structs.replace(entry, extents=held.extents))
                     self._held = None
             elif entry.continued:
                 self._held = msgspec.structs.replace(entry, extents=list(entry.extents))

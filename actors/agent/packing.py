@@ -54,20 +54,32 @@ class SmallUnit(msgspec.Struct):
 class LargeFile:
     """A file that is being read in ranges: what its units found so far, in order."""
 
-    __slots__ = ("entry", "extents", "problem", "shortened_to")
+    __slots__ = ("entry", "extents", "problem", "shortened_to", "told_to")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.extents: list[Extent] = []
         self.problem = ""
         self.shortened_to = -1
+        self.told_to = 0
+        """Where the extents end that stand in a manifest block already."""
+
+    @property
+    def end(self) -> int:
+        """Up to here the content is there."""
+        return self.extents[-1].file_offset + self.extents[-1].length if self.extents else self.told_to
+
+    def begun(self) -> Entry:
+        """The entry with the extents that no manifest block has yet; from now on one has them."""
+        begun = msgspec.structs.replace(self.entry, extents=self.extents)
+        self.told_to, self.extents = self.end, []
+        return begun
 
     def complete(self) -> Entry:
         """The entry with all that was found; when the file became shorter, with the size that could be read."""
         size = self.entry.size
         if self.shortened_to >= 0:
-            end = self.extents[-1].file_offset + self.extents[-1].length if self.extents else 0
-            size = max(self.shortened_to, end)
+            size = max(self.shortened_to, self.end)
         return msgspec.structs.replace(self.entry, size=size, extents=self.extents, problem=self.problem)
 
 

@@ -167,6 +167,8 @@ class Restore:
                 finish = entry.type is not EntryType.DIRECTORY or entry.path in created or selection.wants(entry.path)
                 for unit in cutter.add(entry, finish=finish):
                     await self._submit(unit, submit)
+        if stream.begun is not None:
+            await self._note([(stream.begun.path, "the manifest ends amid its extents")])
         await self._submit(cutter.end(), submit)
         for path in sorted(selection.missing(self._found)):
             await self._note([(path, "is not in the backup")])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import struct
 from collections import deque
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -103,6 +102,16 @@ class ManifestWriter:
         if entry.problem:
             self.problems += 1
 
+    def add_begun(self, entry: Entry) -> None:
+        """The extents so far of a file that is still being read; ``add`` must follow with the rest of them and the final metadata.
+
+        So that an interrupted attempt need not read a large file from its beginning again.
+        """
+        extents = entry.extents
+        for start in range(0, len(extents), EXTENTS_PER_ENTRY):
+            piece = extents[start : start + EXTENTS_PER_ENTRY]
+            self._append(msgspec.structs.replace(entry, extents=piece, continued=True))
+
     def flush(self) -> None:
         """Close the plaintext that is being filled, if there is anything in it."""
         if not self._pieces:
@@ -157,10 +166,13 @@ class ManifestReader:
         decoded = _decode(plaintext)
         self._pieces.append(len(decoded))
         self.blocks += 1
-        entries = list(self._joined(decoded))
+        entries: list[Entry] = []
         directories = self._directories
         last_key = self._last_key
-        for entry in entries:
+        for piece in decoded:
+            entry = self._joined(piece) if piece.continued or self._held is not None else piece
+            if entry is None:
+                continue
             path = entry.path
             key = _checked_key(entry)
             if last_key is None:
@@ -179,6 +191,7 @@ class ManifestReader:
                 directories.append(path)
             elif entry.extents:
                 self._archives_named = max(self._archives_named, _check_extents(entry))
+            entries.append(entry)
         self._last_key = last_key
         self.entries += len(entries)
         return entries
@@ -195,24 +208,18 @@ class ManifestReader:
         if self._archives_named > len(trailer.archives):
             raise Damaged(f"an extent names archive {self._archives_named - 1} of {len(trailer.archives)}")
 
-    def _joined(self, decoded: list[Entry]) -> Iterator[Entry]:
-        """Entries whose ``continued`` pieces are one again."""
-        for entry in decoded:
-            held = self._held
-            if held is None:
-                if not entry.continued:
-                    yield entry
-                    continue
-                if entry.type is not EntryType.FILE:
-                    raise Damaged(f"manifest entry {entry.path!r} is no file and continued")
-                self._held = msgspec.structs.replace(entry, extents=list(entry.extents))
-                continue
-            if entry.path != held.path or entry.type is not EntryType.FILE:
-                raise Damaged(f"manifest entry {held.path!r} is continued by {entry.path!r}")
-            held.extents.extend(entry.extents)
-            if not entry.continued:
-                self._held = None
-                yield msgspec.structs.replace(held, continued=False)
+    def _joined(self, piece: Entry) -> Entry | None:
+        """The entry that ``piece`` completes; None while there is more of it to come."""
+        held = self._held
+        if piece.type is not EntryType.FILE or (held is not None and piece.path != held.path):
+            raise Damaged(f"manifest entry {piece.path!r} does not go on with extents of one file")
+        if held is None:
+            self._held = held = msgspec.structs.replace(piece, extents=[])
+        held.extents.extend(piece.extents)
+        if piece.continued:
+            return None
+        self._held = None
+        return msgspec.structs.replace(held, continued=False)
 
 
 def decode_manifest(plaintext: Buffer) -> list[Entry]:

@@ -141,9 +141,9 @@ class MemoryDaemon:
                 assert wanted == sorted(set(wanted))
                 for number in wanted:
                     if (frame.archive, number) not in self.unreadable:
-                        header, content = source.blocks[number]
-                        unreturned += len(header.raw) + len(content)
-                        await channel.send(Blocks(count=1), [header.raw, content])
+                        kept, body = source.blocks[number]
+                        unreturned += len(kept.raw) + len(body)
+                        await channel.send(Blocks(count=1), [kept.raw, body])
                 await channel.send(EndOfBlocks())
             elif isinstance(frame, Received):
                 unreturned -= frame.bytes
