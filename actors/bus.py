@@ -23,7 +23,7 @@ from rbcore.ports import World
 
 _log = logging.getLogger(__name__)
 
-GREETING_SECONDS_MAX = 10.0
+GREETING_SECONDS_MAX = 60.0
 _ADDRESS = re.compile(r"([a-z_]+)/([A-Za-z0-9_.-]+)@([A-Za-z0-9_.-]+)")
 
 

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 LINK_MESSAGES_MAX = 256
 """Received messages that wait per link; what comes on top is dropped (and repeated by the peer)."""
+LINK_BYTES_MAX = 8 * 1024 * 1024
 CONNECTIONS_MAX = 4096
 DIAL_SECONDS_MAX = 5.0
 RECEIVE_BYTES_MAX = MESSAGE_BYTES_MAX + 64 * 1024
@@ -43,23 +44,33 @@ def _home(token: trio.lowlevel.TrioToken, call: Callable[..., None], *arguments:
 
 
 class _Inbox:
+    """What one connection sent and nobody took yet: bounded in messages and in bytes."""
+
     def __init__(self) -> None:
         self._in, self._out = trio.open_memory_channel[bytes](LINK_MESSAGES_MAX)
+        self._waiting_bytes = 0
         self.dropped = 0
 
     def put(self, data: bytes) -> None:
+        if self._waiting_bytes and self._waiting_bytes + len(data) > LINK_BYTES_MAX:
+            self.dropped += 1
+            return
         try:
             self._in.send_nowait(data)
         except trio.WouldBlock:
             self.dropped += 1
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             return
+        else:
+            self._waiting_bytes += len(data)
 
     async def get(self, address: str) -> bytes:
         try:
-            return await self._out.receive()
+            data = await self._out.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise LinkClosed(f"The connection to {address} is closed.") from None
+        self._waiting_bytes -= len(data)
+        return data
 
     def close(self) -> None:
         self._in.close()

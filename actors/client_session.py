@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import msgspec
 import trio
@@ -89,7 +90,6 @@ class _Session:
         self.proven = trio.Event()
         self.end_reason = ""
         self.conversation: Conversation | None = None
-        self.greeting = trio.Lock()
 
     def __repr__(self) -> str:
         name = f" of client {self.client_id}" if self.client_id else ""
@@ -126,6 +126,8 @@ class ClientSessions:
         self._sessions: set[_Session] = set()
         self._by_client: dict[int, _Session] = {}
         self._board = ProgressBoard()
+        self._presence: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        """By hwid: coming and going of one client are recorded one after the other, whichever connections they are of."""
         self._refused = 0
         self.data_port = 0
         """Where the data channel listens; set before the first agent comes."""
@@ -264,16 +266,19 @@ class ClientSessions:
                 return
 
     async def _gone(self, session: _Session) -> None:
-        if session.state != "authorised" or self._by_client.get(session.client_id) is not session:
+        if session.state != "authorised":
             return
-        del self._by_client[session.client_id]
         reason = session.end_reason or "the daemon is stopping"
-        try:
-            await self._works.client_gone(session.client_id, f"The connection to the client was lost: {reason}.")
-            await self._execute(session, AgentGone(client_id=session.client_id, reason=reason))
-        except RbError as error:
-            # At its next start the daemon records that nobody is connected.
-            _log.warning("the end of %r could not be recorded: %s", session, error.message)
+        async with self._presence_of(session):
+            if self._by_client.get(session.client_id) is not session:
+                return  # the client is here again
+            del self._by_client[session.client_id]
+            try:
+                await self._works.client_gone(session.client_id, f"The connection to the client was lost: {reason}.")
+                await self._execute(session, AgentGone(client_id=session.client_id, reason=reason))
+            except RbError as error:
+                # At its next start the daemon records that nobody is connected.
+                _log.warning("the end of %r could not be recorded: %s", session, error.message)
         self.on_presence()
 
     # --- what agents say ------------------------------------------------------------------------------------------------
@@ -345,7 +350,7 @@ class ClientSessions:
         hello, proof = session.hello, session.proof
         assert hello is not None, "proven sessions said Hello"
         assert proof is not None, "proven sessions gave their proof"
-        async with session.greeting:
+        async with self._presence_of(session):
             if session.state == "authorised":
                 return self._welcome(session)
             reply = await self._execute(
@@ -373,6 +378,12 @@ class ClientSessions:
                 await self._works.client_gone(session.client_id, "The client connected anew.")
             self.on_presence()
             return self._welcome(session)
+
+    def _presence_of(self, session: _Session) -> trio.Lock:
+        lock = self._presence.get(session.hwid)
+        if lock is None:
+            lock = self._presence[session.hwid] = trio.Lock()
+        return lock
 
     def _welcome(self, session: _Session) -> Welcome:
         return Welcome(

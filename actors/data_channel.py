@@ -213,7 +213,7 @@ class _BlockServer:
             case Fetch() | FetchManifest() | FetchTrailer():
                 if frame.archive not in self._work.readable and not (self._own and frame.archive == self._work.archive):
                     raise NotFound(f"Archive {frame.archive} is not part of this task.")
-                self._numbers_waiting += len(frame.numbers) if isinstance(frame, Fetch) else 1
+                self._numbers_waiting += max(1, len(frame.numbers)) if isinstance(frame, Fetch) else 1
                 if self._numbers_waiting > FETCH_NUMBERS_MAX:
                     raise ProtocolViolation(f"more than {FETCH_NUMBERS_MAX} blocks are asked for at once")
                 self._requests.append(frame)
@@ -242,7 +242,7 @@ class _BlockServer:
                 numbers: Sequence[int] = request.numbers
                 if any(one >= following for one, following in itertools.pairwise(numbers)):
                     raise ProtocolViolation("block numbers of a Fetch must ascend")
-                self._numbers_waiting -= len(numbers)
+                self._numbers_waiting -= max(1, len(numbers))
                 await self._send(request.archive, numbers)
             else:
                 self._numbers_waiting -= 1
@@ -349,6 +349,8 @@ class _BackupReceiver:
         while True:
             frame, payload = await self._channel.receive()
             if isinstance(frame, Blocks):
+                if not payload:
+                    raise ProtocolViolation("Blocks without a payload")
                 self._unstored_bytes += len(payload)
                 if self._unstored_bytes > CREDIT_BYTES and self._unstored_bytes > len(payload):
                     raise ProtocolViolation(f"{self._unstored_bytes} bytes are under way, {CREDIT_BYTES} are allowed")

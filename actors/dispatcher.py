@@ -61,6 +61,7 @@ STEPS_AT_ONCE_MAX = 64
 CATALOG_SECONDS_MAX = 30.0
 REMOVE_SECONDS_MAX = 3600.0
 STEER_SECONDS_MAX = 30.0
+TELL_AGAIN_SECONDS = 0.5
 STOP_SECONDS_MAX = 60.0
 """A client that was told to stop and does not end its work by then is cut off."""
 LOOK_SECONDS_MAX = 60.0
@@ -291,7 +292,8 @@ class Dispatcher:
                 task = self._journal.state.find(Task, step.task_id)
                 if task is not None and task.local_catalog_id:
                     order = SteerJob(task_id=step.task_id, verb=verbs[type(step)])
-                    await self._storages.ask(task.local_catalog_id, order, STEER_SECONDS_MAX)
+                    if not await self._storages.ask(task.local_catalog_id, order, STEER_SECONDS_MAX):
+                        await self._tell_again(step)
                 return
             body = messages[type(step)](task_id=step.task_id)
             await self._sessions.request(work.client_id, body, STEER_SECONDS_MAX)
@@ -302,6 +304,13 @@ class Dispatcher:
             _log.info("task %d could not be told to %s: %s", step.task_id, verbs[type(step)], error.message)
         if work is not None and isinstance(step, StopStep) and not work.ended.is_set():
             await self._works.finish(work, TaskStatus.KILLED, "stopped on order; its client did not answer")
+
+    async def _tell_again(self, step: PauseStep | ContinueStep | StopStep) -> None:
+        """The job is not there yet, or not any more: the next look knows which."""
+        await trio.sleep(TELL_AGAIN_SECONDS)
+        self._told_to_pause.discard(step.task_id)
+        self._told_to_stop.discard(step.task_id)
+        self._wake.set()
 
     _actions: dict[type[Any], Callable[[Dispatcher, Any], Awaitable[None]]] = {  # noqa: RUF012
         AssignStep: _assign,

@@ -34,7 +34,11 @@ class Starter:
         task = self._journal.state.find(Task, task_id)
         if task is None or task.status != TaskStatus.ASSIGNED or self._works.of_task(task_id) is not None:
             return
-        work, order = self._order(task)
+        try:
+            work, order = self._order(task)
+        except NotFound as error:
+            await self._advance(task_id, f"{task_id}/{task.archive}/gone", TaskStatus.ERROR, error.message)
+            return
         try:
             await self._sessions.request(task.client_id, order, ORDER_SECONDS_MAX, work.id)
         except Unavailable as error:
@@ -43,16 +47,14 @@ class Starter:
         except RbError as error:
             await self._works.finish(work, TaskStatus.ERROR, f"The client refused the task: {error.message}", "error")
             return
+        await self._advance(task_id, f"{work.id}/{TaskStatus.AT_CLIENT}", TaskStatus.AT_CLIENT)
+
+    async def _advance(self, task_id: int, command_id: str, status: str, reason: str = "") -> None:
+        command = AdvanceTask(task_id=task_id, status=status, reason=reason)
         try:
-            await self._journal.execute(
-                Order(
-                    command=AdvanceTask(task_id=task_id, status=TaskStatus.AT_CLIENT),
-                    command_id=f"{work.id}/{TaskStatus.AT_CLIENT}",
-                    actor="actor:dispatcher",
-                )
-            )
+            await self._journal.execute(Order(command=command, command_id=command_id, actor="actor:dispatcher"))
         except (NotAllowedNow, NotFound) as error:
-            _log.info("task %d is beyond At_Client: %s", task_id, error.message)
+            _log.info("task %d does not become %s: %s", task_id, status, error.message)
 
     def _order(self, task: Task) -> tuple[Work, StartBackup | StartRestore]:
         state = self._journal.state

@@ -19,7 +19,8 @@ from actors.network import ServerNetwork
 from drivers.tls import open_authority
 from drivers.volume import DirectoryVolume
 from drivers.world import RealWorld
-from eventlog.lmdb_log import StoreOptions, open_log
+from eventlog.lmdb_log import open_log
+from eventlog.lmdb_store import StoreOptions
 from rbcore.commands import (
     AuthoriseClients,
     DeleteBackups,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors import data_channel
+from actors import data_channel, storage
 from actors.agent import identity
 from actors.framing import DataChannel
 from actors.network import ClientNetwork
@@ -16,7 +16,7 @@ from actors.works import digest_of
 from rbcore.commands import ContinueTask, PauseTask
 from rbcore.entities import Backup, Client
 from rbcore.errors import RbError, StorageFull, Unavailable
-from rbcore.messages import Attach, Blocks, EndOfBlocks
+from rbcore.messages import Attach, Blocks, EndOfBlocks, FetchTrailer, Refusal
 from tests.actors.house import House, house, start_agent
 from tests.actors.trees import describe, make_tree
 
@@ -136,14 +136,14 @@ async def test_a_stolen_hwid_is_refused(tmp_path: Path) -> None:
 async def test_a_full_pool_suspends_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_tree(tmp_path / "source")
     full = True
-    write = data_channel.CatalogWriter.write
+    write = storage.CatalogWriter.write
 
-    async def maybe_full(self: data_channel.CatalogWriter, pieces: object, *, sync: bool) -> int:
+    async def maybe_full(self: storage.CatalogWriter, pieces: object, *, sync: bool) -> int:
         if full:
             raise StorageFull("The pool's volume has no room.")
         return await write(self, pieces, sync=sync)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(data_channel.CatalogWriter, "write", maybe_full)
+    monkeypatch.setattr(storage.CatalogWriter, "write", maybe_full)
     monkeypatch.setattr(data_channel, "STORAGE_RETRY_SECONDS", 0.2)
     async with house(tmp_path) as daemon, trio.open_nursery() as nursery:
         agent = await start_agent(nursery, tmp_path)
@@ -208,14 +208,14 @@ async def test_a_client_reads_only_what_its_task_is_about(tmp_path: Path) -> Non
         channel = DataChannel(await network.dial_data("127.0.0.1", daemon.actors.data_port))
         await channel.send(Attach(protocol=1, transfer_token=token))
         await channel.receive()
-        await channel.send(data_channel.FetchTrailer(archive=mine.archive))
+        await channel.send(FetchTrailer(archive=mine.archive))
         blocks, payload = await channel.receive()
         assert isinstance(blocks, Blocks)
         assert payload
         assert isinstance((await channel.receive())[0], EndOfBlocks)
-        await channel.send(data_channel.FetchTrailer(archive=other.archive))
+        await channel.send(FetchTrailer(archive=other.archive))
         refused, _ = await channel.receive()
-        assert isinstance(refused, data_channel.Refusal)
+        assert isinstance(refused, Refusal)
         assert refused.failure.code == "not_found"
         assert works.claim(token) is None, "a token is good for one attachment"
         assert digest_of(token) != token
