@@ -234,20 +234,19 @@ class BlockCodec:
             raise ProtocolViolation(
                 f"block {header.number} has cipher {header.cipher.name}, the archive {self._cipher.name}"
             )
-        body = payload
-        if self._aead is not None:
-            opened = bytearray(header.stored_length - TAG_BYTES)
-            try:
-                self._aead.decrypt_into(header.nonce, payload, header.raw[:AUTHENTICATED_BYTES], opened)
-            except InvalidTag:
-                raise Damaged(
-                    f"block {header.number} does not authenticate: it was changed, or this is not its key",
-                    data={"block": header.number},
-                ) from None
-            body = opened
+        body = payload if self._aead is None else self._decrypt(self._aead, header, payload)
         if header.compression is Compression.NONE:
-            return bytes(body)
+            return bytes(body)  # no copy of what was decrypted: it is bytes already
         return self._decompress(header, body)
+
+    def _decrypt(self, aead: AESGCM | ChaCha20Poly1305, header: BlockHeader, payload: Buffer) -> bytes:
+        try:
+            return aead.decrypt(header.nonce, payload, header.raw[:AUTHENTICATED_BYTES])
+        except InvalidTag:
+            raise Damaged(
+                f"block {header.number} does not authenticate: it was changed, or this is not its key",
+                data={"block": header.number},
+            ) from None
 
     def _decompress(self, header: BlockHeader, frame: Buffer) -> bytes:
         """The frame must announce exactly the header's length before anything is allocated, and hold exactly that."""
