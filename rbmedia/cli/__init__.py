@@ -16,6 +16,7 @@ from rbmedia.cli.access import login, logout
 from rbmedia.cli.completion import completion
 from rbmedia.cli.daemon import agent, serve
 from rbmedia.cli.objects import clients, pools
+from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
 from rbmedia.cli.tasks import tasks
 from rbmedia.cli.work import backup, restore
@@ -43,6 +44,8 @@ for _command in (
     clients,
     pools,
     repository,
+    replay,
+    views,
     completion,
 ):
     rbmedia.add_command(_command)
