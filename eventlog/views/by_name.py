@@ -38,9 +38,7 @@ def rows_by_name(
     direction = "DESC" if query.descending else "ASC"
     chosen: list[int] = []
     for targets in _groups(connection, schema, table, key, descending=query.descending):
-        members = f"t.{key.quoted} IN ({', '.join(str(one) for one in targets if one is not None)})"
-        if None in targets:
-            members = f"(t.{key.quoted} IS NULL OR {members})"
+        members, order = _members(key, targets)
         matching = f"FROM {table.quoted} AS t WHERE {valid_sql('t', None)} AND {members}{where.sql()}"
         if skip:
             (count,) = connection.execute(f"SELECT count(*) {matching}", where.parameters).fetchone()
@@ -48,7 +46,7 @@ def rows_by_name(
                 skip -= count
                 continue
         rows = connection.execute(
-            f"SELECT t.rowid {matching} ORDER BY t.id {direction} LIMIT :limit OFFSET :skip",
+            f"SELECT t.rowid {matching} ORDER BY {order} {direction} LIMIT :limit OFFSET :skip",
             {**where.parameters, "limit": query.limit - len(chosen), "skip": skip},
         )
         chosen += [row[0] for row in rows]
@@ -56,6 +54,17 @@ def rows_by_name(
         if len(chosen) == query.limit:
             break
     return chosen
+
+
+def _members(key: Column, targets: list[int | None]) -> tuple[str, str]:
+    """(condition for the rows of a group, their order). Only the rows of one target stand in the index in the order of ids; for
+    several the order must not tempt SQLite to walk all rows by id instead (that is what the ``+`` says)."""
+    if targets == [None]:
+        return f"t.{key.quoted} IS NULL", "t.id"
+    if len(targets) == 1:
+        return f"t.{key.quoted} = {targets[0]}", "t.id"
+    several = f"t.{key.quoted} IN ({', '.join(str(one) for one in targets if one is not None)})"
+    return (f"(t.{key.quoted} IS NULL OR {several})" if None in targets else several), "+t.id"
 
 
 def _groups(
