@@ -41,6 +41,7 @@ class DirectoryVolume:
         return f"<DirectoryVolume {self.root}>"
 
     def create(self, path: str) -> DirectoryFile:
+        self._check_mounted()
         return DirectoryFile(self._path(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, self._bounces, direct=self._direct)
 
     def open(self, path: str, *, writable: bool = False) -> DirectoryFile:
@@ -66,8 +67,7 @@ class DirectoryVolume:
 
     def make_directory(self, path: str) -> None:
         target = self._path(path)
-        if not self.root.is_dir():
-            raise Unavailable(f"{self.root} is not there: is its file system mounted?")
+        self._check_mounted()
         with _translated(target):
             os.makedirs(target, mode=0o700, exist_ok=True)
 
@@ -91,9 +91,14 @@ class DirectoryVolume:
                 os.close(descriptor)
 
     def free_bytes(self) -> int:
+        self._check_mounted()
         with _translated(str(self.root)):
             figures = os.statvfs(self.root)
         return figures.f_bavail * figures.f_frsize
+
+    def _check_mounted(self) -> None:
+        if not self.root.is_dir():
+            raise Unavailable(f"{self.root} is not there: is its file system mounted?")
 
     def _path(self, path: str) -> str:
         if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in path.split("/") if path):

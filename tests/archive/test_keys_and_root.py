@@ -1,4 +1,4 @@
-"""Keys and the root."""
+"""Keys are what the document says and what another library says; a root can be gone on with from anywhere."""
 
 from __future__ import annotations
 

@@ -341,8 +341,7 @@ def test_a_container_cut_short(keep: int) -> None:
     assert report.blocks == len(blocks) - len(named)
 
 
-def test_bytes_lost_inside_a_block_do_not_cost_its_neighbours() -> None:
-    volume = SimulatedVolume()
+def test_bytes_lost_inside_a_block_do_not_cost_its_neighbours(volume: Volume) -> None:
     blocks = sealed_archive(plaintexts(SIZES))
     store = stored(volume, blocks)
     _, offset, _ = store.open_reader(ARCHIVE).locate(number_of(blocks[2]))
@@ -423,8 +422,7 @@ def test_whatever_rots_what_verification_calls_good_is_good(seed: int, flips: li
 # --- going on ---
 
 
-def test_a_resumed_archive_has_one_trailer_and_the_last_manifest() -> None:
-    volume = SimulatedVolume()
+def test_a_resumed_archive_has_one_trailer_and_the_last_manifest(volume: Volume) -> None:
     store = make_store(volume)
     codec = BlockCodec(ARCHIVE_ID)
     begin = BlockFlag.MANIFEST_BEGINS
@@ -475,8 +473,7 @@ def test_a_full_disk_leaves_what_is_durable() -> None:
     assert verified(store).findings == []
 
 
-def test_going_on_keeps_the_run_of_good_blocks_in_order() -> None:
-    volume = SimulatedVolume()
+def test_going_on_keeps_the_run_of_good_blocks_in_order(volume: Volume) -> None:
     store = make_store(volume)
     blocks = sealed_archive(plaintexts(SIZES))
     writer = store.open_writer(ARCHIVE)

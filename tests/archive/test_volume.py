@@ -157,10 +157,14 @@ def test_a_removal_does_not_follow_symbolic_links(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_gone_is_no_empty_volume(tmp_path: Path) -> None:
     volume = DirectoryVolume(tmp_path / "unmounted")
-    with pytest.raises(Unavailable, match="mounted"):
-        volume.make_directory("ab")
-    with pytest.raises((Unavailable, NotFound)):
-        volume.free_bytes()
+    operations: list[Callable[[], object]] = [
+        lambda: volume.make_directory("ab"),
+        lambda: volume.create("a"),
+        volume.free_bytes,
+    ]
+    for operation in operations:
+        with pytest.raises(Unavailable, match="mounted"):
+            operation()
 
 
 def failing(code: int) -> Callable[..., int]:
