@@ -21,7 +21,7 @@ from typing import Final
 from urllib.parse import quote
 
 from eventlog.views.predicates import register_functions
-from eventlog.views.schema import POSITION_TABLE, ViewSchema
+from eventlog.views.schema import POSITION_TABLE, ViewSchema, fork_of
 
 CACHE_KIB: Final = 16 * 1024
 """Page cache of the writing connection."""
@@ -183,6 +183,7 @@ def _connect(file: Path, *, read_only: bool) -> sqlite3.Connection:
     )
     register_functions(connection)
     if not read_only:
+        connection.create_function("fork_of", 2, fork_of, deterministic=True)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

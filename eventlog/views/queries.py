@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from eventlog.views import moments
+from eventlog.views import moments, past
 from eventlog.views.by_name import can_walk, rows_by_name
 from eventlog.views.port import Page, Query
-from eventlog.views.predicates import PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
+from eventlog.views.predicates import ID, PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
 from eventlog.views.schema import (
     POSITION_TABLE,
     Column,
@@ -26,7 +26,6 @@ from eventlog.views.schema import (
     Table,
     ViewSchema,
     current_index,
-    history_index,
     quoted,
 )
 from eventlog.views.totals import Totals
@@ -82,7 +81,7 @@ class TableReader:
         else:
             rows = connection.execute(
                 self._page_sql(connection, query, key, where, total, skip),
-                {**where.parameters, "at": query.at, "limit": query.limit, "skip": skip},
+                {**where.parameters, **past.parameters(query.at, head), "limit": query.limit, "skip": skip},
             )
         return Page(rows=[self._list.wire(row) for row in rows], total=total, position=position)
 
@@ -102,14 +101,14 @@ class TableReader:
         else:
             hint, plus = self._hint(connection, query, key, where, total, skip)
             sort = f"{plus}t.{key.quoted}"
-        order = f"ORDER BY {sort} {direction}, t.id {direction}"
-        chosen = (
-            f"SELECT t.rowid AS chosen FROM {table.quoted} AS t{hint} WHERE {holds_sql(table, at)}{where.sql()}"
-            f" {order} LIMIT :limit OFFSET :skip"
+        matching = " UNION ALL ".join(
+            f"SELECT t.rowid AS chosen, {sort} AS sorted, t.id AS number {source}{where.sql()}"
+            for source in past.sources(table, at, hint)
         )
+        order = f"ORDER BY sorted {direction}, number {direction}"
         return (
-            f"SELECT {self._list.sql(at)} FROM ({chosen}) CROSS JOIN {table.quoted} AS t ON t.rowid = chosen"
-            f" {order.replace('+t.', 't.')}"
+            f"SELECT {self._list.sql(at)} FROM ({matching} {order} LIMIT :limit OFFSET :skip)"
+            f" CROSS JOIN {table.quoted} AS t ON t.rowid = chosen {order}"
         )
 
     def _hint(
@@ -121,7 +120,7 @@ class TableReader:
         that match are found by an index of theirs, if there is one, and sorted. Walking reads about (skip + limit) * rows / total
         rows, sorting reads ``total``. SQLite keeps no statistics of that kind, but the total is known here.
         """
-        walked = self._index_in_order(key, query.at)
+        walked = self._index_in_order(key)
         if not walked:
             return "", ""
         if where.clauses:
@@ -130,16 +129,11 @@ class TableReader:
                 return "", "+"
         return f" INDEXED BY {quoted(walked)}", ""
 
-    def _index_in_order(self, key: Column, at: int | None) -> str:
-        """The index whose order is that of ``key``; empty when there is none for the moment asked about."""
-        name = self._table.name
-        if not isinstance(self._table, EntityTable):
-            return "" if key.name == "id" or not key.indexed else current_index(name, key.name)
-        if key.name == "id":
-            return f"{name}:current" if at is None else f"{name}:versions"
-        if at is None:
-            return current_index(name, key.name) if key.in_list else ""
-        return history_index(name, key.name) if key.indexed else ""
+    def _index_in_order(self, key: Column) -> str:
+        """The index whose order is that of ``key``; empty when there is none."""
+        if isinstance(self._table, EntityTable):
+            return current_index(self._table.name, key.name) if key is ID or key.in_list or key.indexed else ""
+        return current_index(self._table.name, key.name) if key is not ID and key.indexed else ""
 
     def _sort_key(self, query: Query) -> Column:
         key = column_of(self._table, query.sort_by)

@@ -34,7 +34,7 @@ CLIENT_KIND: Final = Client.KIND
 FORMER_CLIENT_KIND: Final = FormerClient.KIND
 """Names a client that is no longer authorised, under the same id."""
 
-RESERVED: Final = frozenset({"id", "rowid", "position", "from_position", "to_position"})
+RESERVED: Final = frozenset({"id", "rowid", "position", "from_position", "to_position", "fork"})
 
 Lines = Callable[[Envelope, Any, State], Iterable[Sequence[Any]]]
 """``lines(envelope, event, state after it) -> rows``, a value per declared field as the entity of a resource would hold it. Pure."""
@@ -141,7 +141,9 @@ class EntityTable(Table):
     """Row versions of one kind of entity."""
 
     def __init__(self, resource: declared.Resource) -> None:
-        super().__init__(resource.name, [_column(one) for one in resource.fields], ("from_position", "to_position"))
+        super().__init__(
+            resource.name, [_column(one) for one in resource.fields], ("from_position", "to_position", "fork")
+        )
         self.kind = resource.kind
         columns = list(enumerate(self.columns.values(), start=1))
         # "id" comes first and stands in for computed columns: always a tuple, even of one declared field.
@@ -151,7 +153,8 @@ class EntityTable(Table):
 
     def row(self, entity: Entity, from_position: int, to_position: int | None) -> tuple[Any, ...]:
         """The row version as ``insert_sql`` takes it."""
-        values = [*self._fetch(entity), from_position, to_position]
+        fork = None if to_position is None else fork_of(from_position, to_position)
+        values = [*self._fetch(entity), from_position, to_position, fork]
         for at, store in self._stores:
             values[at] = store(values[at])
         for at, of in self._computed:
@@ -161,39 +164,47 @@ class EntityTable(Table):
     @property
     def close_sql(self) -> str:
         """Parameters: the position at which the current version ends, the entity's id."""
-        return f"UPDATE {self.quoted} SET to_position = ? WHERE id = ? AND to_position IS NULL"
+        return (
+            f"UPDATE {self.quoted} SET to_position = ?1, fork = fork_of(from_position, ?1)"
+            " WHERE id = ?2 AND to_position IS NULL"
+        )
+
+    @property
+    def ended_by_end(self) -> str:
+        """Quoted index of ended versions by fork and end (``past``)."""
+        return quoted(f"{self.name}:ended by end")
+
+    @property
+    def ended_by_begin(self) -> str:
+        return quoted(f"{self.name}:ended by begin")
 
     def create_table_sql(self) -> str:
         return (
-            f"CREATE TABLE {self.quoted} (id INTEGER NOT NULL, from_position INTEGER NOT NULL, to_position INTEGER"
-            f"{self.column_definitions()})"
+            f"CREATE TABLE {self.quoted} (id INTEGER NOT NULL, from_position INTEGER NOT NULL, to_position INTEGER,"
+            f" fork INTEGER{self.column_definitions()})"
         )
 
     def create_indexes_sql(self) -> list[str]:
-        """Two by id (current, all versions), two by position (what changed since), and per column:
+        """By id (current rows, all versions), by position (what changed since), ended versions by fork (``past``), and current
+        rows in the order of every sortable column of lists, so that a page costs the rows it shows.
 
-        current rows in its order for every sortable column of lists, so that a page costs the rows it shows; all
-        versions in its order for ``indexed`` ones, for the same at a past position. Each holds what decides whether a
-        version counts, so that rows of another time are passed over without being read.
+        Indexes of current rows also hold where they began: at a past position, later ones are passed over without being read.
         """
         table, name = self.quoted, self.name
         made = [
-            f"CREATE UNIQUE INDEX {quoted(f'{name}:current')} ON {table} (id) WHERE to_position IS NULL",
+            f"CREATE INDEX {quoted(current_index(name, 'id'))} ON {table} (id, from_position) WHERE to_position IS NULL",
             f"CREATE INDEX {quoted(f'{name}:versions')} ON {table} (id, from_position, to_position)",
             f"CREATE INDEX {quoted(f'{name}:opened')} ON {table} (from_position)",
             f"CREATE INDEX {quoted(f'{name}:closed')} ON {table} (to_position) WHERE to_position IS NOT NULL",
+            f"CREATE INDEX {self.ended_by_end} ON {table} (fork, to_position) WHERE fork IS NOT NULL",
+            f"CREATE INDEX {self.ended_by_begin} ON {table} (fork, from_position) WHERE fork IS NOT NULL",
         ]
-        for column in self.columns.values():
-            if column.sortable and column.in_list:
-                made.append(
-                    f"CREATE INDEX {quoted(current_index(name, column.name))} ON {table} ({column.quoted}, id)"
-                    " WHERE to_position IS NULL"
-                )
-            if column.sortable and column.indexed:
-                made.append(
-                    f"CREATE INDEX {quoted(history_index(name, column.name))} ON {table}"
-                    f" ({column.quoted}, id, from_position, to_position)"
-                )
+        made += [
+            f"CREATE INDEX {quoted(current_index(name, one.name))} ON {table} ({one.quoted}, id, from_position)"
+            " WHERE to_position IS NULL"
+            for one in self.columns.values()
+            if one.sortable and (one.in_list or one.indexed)
+        ]
         return made
 
 
@@ -306,8 +317,11 @@ def current_index(table: str, column: str) -> str:
     return f"{table}/{column}"
 
 
-def history_index(table: str, column: str) -> str:
-    return f"{table}/{column}:versions"
+def fork_of(from_position: int, to_position: int) -> int:
+    """The position within ``from_position .. to_position - 1`` that is a multiple of the highest power of two (``past``)."""
+    last = to_position - 1
+    bit = (from_position ^ last).bit_length() - 1
+    return last >> bit << bit if bit >= 0 else last
 
 
 def quoted(name: str) -> str:

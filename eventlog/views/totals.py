@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from eventlog.views.predicates import Where, holds_sql
+from eventlog.views import past
+from eventlog.views.predicates import Where
 from eventlog.views.schema import EntityTable, Table, quoted
 
 FILTERS_MAX: Final = 1024
@@ -43,10 +44,9 @@ class Totals:
         if nearest is not None and where.local and abs(nearest[0] - wanted) <= BRIDGE_POSITIONS_MAX:
             total = nearest[1] + _difference(scalar, table, where, nearest[0], wanted)
         else:
-            parameters = {**where.parameters, "at": at}
-            total = scalar(
-                f"SELECT count(*) FROM {table.quoted} AS t WHERE {holds_sql(table, at)}{where.sql()}", parameters
-            )
+            parameters = {**where.parameters, **past.parameters(at, position)}
+            counts = " + ".join(f"(SELECT count(*) {source}{where.sql()})" for source in past.sources(table, at))
+            total = scalar(f"SELECT {counts}", parameters)
         self._remember(key, wanted, total)
         return total
 

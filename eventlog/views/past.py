@@ -1,0 +1,48 @@
+"""Which row versions held at a past position, found without looking at the others.
+
+At position p two kinds of versions hold: those that still do and began by then (an index walk over current rows), and those that
+ended since. The latter are intervals that contain p, the classic stabbing query, for which one index on begin or end would
+walk half of history. They are kept as a relational interval tree (Kriegel, Pötke, Seidl, VLDB 2000): each ended version is
+filed under one number, its fork, the roundest position within it; an interval that contains p can only be filed under one of
+the ~2 log2(head) numbers that ``nodes`` names, and under each of them begin or end alone decides.
+"""
+
+from __future__ import annotations
+
+from eventlog.views.schema import EntityTable, Table
+
+
+def nodes(position: int, head: int) -> tuple[list[int], list[int]]:
+    """Forks under which versions that held at ``position`` may be filed: those up to it, and those after it."""
+    forks = {position}
+    for bit in range(head.bit_length()):
+        forks.add((position >> (bit + 1) << (bit + 1)) | (1 << bit))
+    return sorted(one for one in forks if one <= position), sorted(one for one in forks if position < one <= head)
+
+
+def parameters(at: int | None, head: int) -> dict[str, int | str | None]:
+    """What ``sources`` refers to."""
+    if at is None:
+        return {"at": None}
+    before, after = nodes(at, head)
+    return {"at": at, "before": str(before), "after": str(after)}
+
+
+def sources(table: Table, at: int | None, hint: str = "") -> list[str]:
+    """``FROM ... WHERE`` fragments whose rows ``t`` together are those that held at ``:at``, or hold now.
+
+    ``hint`` (``INDEXED BY ...``) goes to the first, which has nearly all of the rows as a rule.
+    """
+    name = table.quoted
+    if not isinstance(table, EntityTable):
+        return [f"FROM {name} AS t{hint} WHERE {'1' if at is None else 't.position <= :at'}"]
+    current = f"FROM {name} AS t{hint} WHERE t.to_position IS NULL"
+    if at is None:
+        return [current]
+    return [
+        f"{current} AND t.from_position <= :at",
+        f"FROM json_each(:before) AS n CROSS JOIN {name} AS t INDEXED BY {table.ended_by_end}"
+        " ON t.fork = n.value AND t.to_position > :at WHERE 1",
+        f"FROM json_each(:after) AS n CROSS JOIN {name} AS t INDEXED BY {table.ended_by_begin}"
+        " ON t.fork = n.value AND t.from_position <= :at WHERE 1",
+    ]
