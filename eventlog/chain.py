@@ -1,7 +1,7 @@
 """The tip of the chain: turns payloads into sealed records, and makes a checkpoint when one is due.
 
-Nothing is changed in place until the store says that the records are on stable storage: :meth:`Chain.seal` returns what to
-write together with the chain that will stand afterwards, so a commit that failed leaves no trace.
+Nothing changes until the store says that the records are on stable storage: :meth:`Chain.seal` returns what to write together with
+where the chain will stand, and :meth:`Chain.adopt` moves it there. So a commit that failed leaves no trace.
 """
 
 from __future__ import annotations
@@ -57,34 +57,33 @@ class Chain:
             completed = frontier.append(digest)
             if completed is not None:
                 subtrees.append((frontier.size // SUBTREE_LEAVES - 1, completed))
-        after = self._moved(trailer, frontier, self.checkpointed_size)
         checkpoint = None
         if frontier.size - self.checkpointed_size >= self.checkpoint_every_events:
-            checkpoint = after.sign(newest_time_ns)
-            after.checkpointed_size = frontier.size
-        return Sealed(values, subtrees, checkpoint, after)
+            checkpoint = self._sign(frontier, newest_time_ns)
+        return Sealed(values, subtrees, checkpoint, trailer, frontier)
+
+    def adopt(self, sealed: Sealed) -> None:
+        """The sealed records are on stable storage."""
+        assert sealed.frontier.size == self.size + len(sealed.values), "records are adopted in order"
+        self.trailer = sealed.trailer
+        self.frontier = sealed.frontier
+        if sealed.checkpoint is not None:
+            self.checkpointed_size = sealed.frontier.size
 
     def sign(self, newest_time_ns: int) -> Checkpoint:
         """A checkpoint of all records so far."""
-        return self.signer.sign(TreeHead(self.log_id, self.size, self.frontier.root(), newest_time_ns))
+        return self._sign(self.frontier, newest_time_ns)
 
-    def _moved(self, trailer: bytes, frontier: Frontier, checkpointed_size: int) -> Chain:
-        return Chain(
-            self.log_id,
-            self.signer,
-            trailer=trailer,
-            frontier=frontier,
-            checkpointed_size=checkpointed_size,
-            checkpoint_every_events=self.checkpoint_every_events,
-        )
+    def _sign(self, frontier: Frontier, newest_time_ns: int) -> Checkpoint:
+        return self.signer.sign(TreeHead(self.log_id, frontier.size, frontier.root(), newest_time_ns))
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """What one commit writes besides its index entries."""
+    """What one commit writes besides its index entries, and where the chain stands after it."""
 
     values: Sequence[bytes]
     subtrees: Sequence[tuple[int, bytes]]
     """(subtree number, root) of each subtree that these records completed."""
     checkpoint: Checkpoint | None
-    chain: Chain
-    """The chain as it stands once the records are stored."""
+    trailer: bytes
+    frontier: Frontier

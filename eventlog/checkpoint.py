@@ -132,7 +132,7 @@ def _write_new_key(path: Path) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(pem if isinstance(pem, str) else pem.decode("ascii"))
+            file.write(pem)
             file.flush()
             os.fsync(file.fileno())
         if not path.exists():

@@ -20,12 +20,15 @@ from queue import Empty, SimpleQueue
 import trio
 
 from eventlog.commit import Commit
+from eventlog.doorbell import Doorbell
 from eventlog.store import StoreFailed, StoreFull
 from rbcore.errors import RbError, ReadOnly, Unavailable
 
 GROUP_BATCHES_MAX = 1024
 GROUP_BYTES_MAX = 8 << 20
 STOP_SECONDS_MAX = 30.0
+LOOK_FOR_ROOM_COMMITS = 32
+"""Looking for room costs a lone commit three parts in a hundred. A volume that fills up faster than this says so itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +62,14 @@ class GroupCommit:
         self._probe_seconds = probe_seconds
         self._queue: SimpleQueue[Commit | None] = SimpleQueue()
         """Bounded by the sequencer: it refuses batches when too much is pending. None ends the thread."""
-        self._token = trio.lowlevel.current_trio_token()
+        self._doorbell = Doorbell()
         self._ended = trio.Event()
         self._failed_epoch = -1
+        self._no_room: str | None = None
+        """Why the next commit must not be tried."""
+        self._commits = 0
         self._full = False
+        """Whether a commit failed for want of room: the loop takes no batch until it is told otherwise."""
         self._thread = threading.Thread(target=self._run, name=f"log writer {name}", daemon=True)
         self._thread.start()
 
@@ -78,6 +85,7 @@ class GroupCommit:
         with trio.move_on_after(STOP_SECONDS_MAX, shield=True):
             await self._ended.wait()
             self._thread.join()
+            self._doorbell.close()
             return
         raise Unavailable(
             f"The event log in {self._name} did not finish writing in {STOP_SECONDS_MAX:.0f} s: its volume does not answer."
@@ -87,6 +95,7 @@ class GroupCommit:
 
     def _run(self) -> None:
         try:
+            self._no_room = self._actions.room_problem()
             running = True
             while running:
                 group, running = self._gather()
@@ -95,7 +104,7 @@ class GroupCommit:
                     self._commit(group)
             self._actions.finish()
         finally:
-            self._tell(self._ended.set)
+            self._doorbell.ring(self._ended.set)
 
     def _gather(self) -> tuple[list[Commit], bool]:
         """Wait for one batch, take what else is there up to the bounds: (batches, whether to go on)."""
@@ -118,15 +127,16 @@ class GroupCommit:
             try:
                 return self._queue.get(timeout=self._probe_seconds)
             except Empty:
-                if self._actions.room_problem() is None:
+                self._no_room = self._actions.room_problem()
+                if self._no_room is None:
                     self._full = False
-                    self._tell(self._events.room_again)
+                    self._doorbell.ring(self._events.room_again)
         return self._queue.get()
 
     def _commit(self, group: Sequence[Commit]) -> None:
         failure: tuple[type[RbError], str]
         try:
-            self._actions.append(group)
+            self._append(group)
         except StoreFull as full:
             self._full = True
             failure = ReadOnly, str(full)
@@ -137,13 +147,15 @@ class GroupCommit:
             logger.exception("event log: the writer failed")
             failure = Unavailable, f"The event log in {self._name} cannot be written: {bug!r}. Restart the daemon."
         else:
-            self._tell(self._events.committed, group)
+            self._doorbell.ring(self._events.committed, group)
+            self._commits += 1
+            if self._commits % LOOK_FOR_ROOM_COMMITS == 0:
+                self._no_room = self._actions.room_problem()
             return
         self._failed_epoch = group[0].epoch
-        self._tell(self._events.failed, *failure)
+        self._doorbell.ring(self._events.failed, *failure)
 
-    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._token.run_sync_soon(callback, *arguments)
-        except trio.RunFinishedError:
-            logger.warning("event log: the loop ended before the writer of %s", self._name)
+    def _append(self, group: Sequence[Commit]) -> None:
+        if self._no_room is not None:
+            raise StoreFull(self._no_room)
+        self._actions.append(group)

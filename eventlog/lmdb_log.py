@@ -71,9 +71,9 @@ class LmdbLog(StoredLog):
 
     def _finish(self) -> None:
         try:
-            self._lmdb.checkpoint_now()
+            self._lmdb.round_off()
         except (StoreFull, StoreFailed) as error:
-            logger.warning("event log: no closing checkpoint was signed: %s", error)
+            logger.warning("event log: index and checkpoint could not be rounded off: %s", error)
         self._export_checkpoint()
 
     def _export_checkpoint(self) -> None:

@@ -117,6 +117,6 @@ async def open_memory_log(store: MemoryStore | None = None, *, commit_seconds: f
             body_error = error
         log._close()
     if not log._crashed:
-        log.store.checkpoint_now()
+        log.store.round_off()
     if body_error is not None:
         raise body_error

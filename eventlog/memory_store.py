@@ -54,10 +54,10 @@ class MemoryStore:
         self._bytes += sum(map(len, sealed.values))
         if sealed.checkpoint is not None:
             self.checkpoints.append(sealed.checkpoint)
-        self._chain = sealed.chain
+        self._chain.adopt(sealed)
         assert self._chain.size == self.size == commits[-1].envelopes[-1].position, "positions have no gaps"
 
-    def checkpoint_now(self) -> None:
+    def round_off(self) -> None:
         """Sign all records so far, unless the newest checkpoint covers them already."""
         if self.size > self._chain.checkpointed_size:
             self.checkpoints.append(self._chain.sign(self.newest_time_ns()))

@@ -83,10 +83,12 @@ class StoredLog:
     def _committed(self, group: Sequence[Commit]) -> None:
         """A group is on stable storage."""
         self._sequencer.settle(group)
-        self._durable = group[-1].envelopes[-1].position
+        head = group[-1].envelopes[-1].position
+        self._events += head - self._durable
+        self._durable = head
         self._commits += 1
-        self._events += sum(len(commit.envelopes) for commit in group)
-        self._largest_group = max(self._largest_group, len(group))
+        if len(group) > self._largest_group:
+            self._largest_group = len(group)
         for commit in group:
             commit.succeed()
         if self._advanced:
