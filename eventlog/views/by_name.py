@@ -8,21 +8,22 @@ page and the number of targets cost, not what the list does.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
+from eventlog.views import past
 from eventlog.views.port import Query
-from eventlog.views.predicates import Where, shown_name_sql, valid_sql
+from eventlog.views.predicates import Where, shown_name_sql
 from eventlog.views.schema import Column, EntityTable, ViewSchema, current_index, quoted
 
 SORTED_ROWS_MAX: Final = 2_000
 """Up to so many matching rows are simply sorted."""
 
 
-def can_walk(key: Column, at: int | None, total: int) -> bool:
+def can_walk(key: Column, total: int) -> bool:
     """Is there an index to walk along, and is it worth it?"""
-    return at is None and key.in_list and total > SORTED_ROWS_MAX
+    return (key.in_list or key.indexed) and total > SORTED_ROWS_MAX
 
 
 def rows_by_name(
@@ -32,22 +33,26 @@ def rows_by_name(
     key: Column,
     query: Query,
     where: Where,
+    moment: Mapping[str, Any],
     skip: int,
 ) -> list[int]:
-    """Row ids of the page: by name, rows without one first; ties go by id."""
+    """Row ids of the page: by name, rows without one first; ties go by id. ``moment`` is what ``past.sources`` refers to."""
     direction = "DESC" if query.descending else "ASC"
     chosen: list[int] = []
-    for targets in _groups(connection, schema, table, key, descending=query.descending):
-        members, order = _members(key, targets)
-        matching = f"FROM {table.quoted} AS t WHERE {valid_sql('t', None)} AND {members}{where.sql()}"
+    for targets in _groups(connection, schema, table, key, query, moment):
+        members, number = _members(key, targets)
+        matching = [f"{source} AND {members}{where.sql()}" for source in past.sources(table, query.at)]
+        bound = {**where.parameters, **moment}
         if skip:
-            (count,) = connection.execute(f"SELECT count(*) {matching}", where.parameters).fetchone()
+            counts = " + ".join(f"(SELECT count(*) {one})" for one in matching)
+            (count,) = connection.execute(f"SELECT {counts}", bound).fetchone()
             if count <= skip:
                 skip -= count
                 continue
+        union = " UNION ALL ".join(f"SELECT t.rowid, {number} AS number {one}" for one in matching)
         rows = connection.execute(
-            f"SELECT t.rowid {matching} ORDER BY {order} {direction} LIMIT :limit OFFSET :skip",
-            {**where.parameters, "limit": query.limit - len(chosen), "skip": skip},
+            f"{union} ORDER BY number {direction} LIMIT :limit OFFSET :skip",
+            {**bound, "limit": query.limit - len(chosen), "skip": skip},
         )
         chosen += [row[0] for row in rows]
         skip = 0
@@ -68,24 +73,31 @@ def _members(key: Column, targets: list[int | None]) -> tuple[str, str]:
 
 
 def _groups(
-    connection: sqlite3.Connection, schema: ViewSchema, table: EntityTable, key: Column, *, descending: bool
+    connection: sqlite3.Connection,
+    schema: ViewSchema,
+    table: EntityTable,
+    key: Column,
+    query: Query,
+    moment: Mapping[str, Any],
 ) -> Iterator[list[int | None]]:
     """Ids of targets that show the same name, in the order of names; None and targets that are gone show none and are one group."""
     index = quoted(current_index(table.name, key.name))
     smallest = f"SELECT min({key.quoted}) FROM {table.quoted} INDEXED BY {index} WHERE to_position IS NULL"
-    ids: list[int] = [
-        row[0]
-        for row in connection.execute(
-            f"WITH RECURSIVE found(id) AS (SELECT ({smallest}) UNION ALL SELECT ({smallest} AND {key.quoted} > found.id)"
-            " FROM found WHERE found.id IS NOT NULL) SELECT id FROM found WHERE id IS NOT NULL"
-        )
+    distinct = [
+        f"WITH RECURSIVE found(id) AS (SELECT ({smallest}) UNION ALL SELECT ({smallest} AND {key.quoted} > found.id)"
+        " FROM found WHERE found.id IS NOT NULL) SELECT id FROM found WHERE id IS NOT NULL"
     ]
+    distinct += [
+        f"SELECT DISTINCT t.{key.quoted} {source} AND t.{key.quoted} IS NOT NULL"
+        for source in past.sources(table, query.at)[1:]
+    ]
+    ids = sorted({row[0] for sql in distinct for row in connection.execute(sql, moment)})
     named: list[tuple[int | None, Any]] = connection.execute(
-        f"SELECT t.{key.quoted}, {shown_name_sql(schema, key, None)}"
+        f"SELECT t.{key.quoted}, {shown_name_sql(schema, key, query.at)}"
         f" FROM (SELECT value AS {key.quoted} FROM json_each(:ids)) AS t",
-        {"ids": str(ids)},
+        {**moment, "ids": str(ids)},
     ).fetchall()
     named.append((None, None))
-    named.sort(key=lambda one: (one[1] is not None, one[1] or ""), reverse=descending)
+    named.sort(key=lambda one: (one[1] is not None, one[1] or ""), reverse=query.descending)
     for _, group in groupby(named, key=lambda one: one[1]):
         yield [target for target, _ in group]

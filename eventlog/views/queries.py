@@ -75,19 +75,20 @@ class TableReader:
         total = self._totals.total(scalar, self._table, where, query.at, head)
         if skip >= total:
             return Page(rows=[], total=total, position=position)
-        if isinstance(self._table, EntityTable) and key.kind is Kind.REFERENCE and can_walk(key, query.at, total):
-            chosen = rows_by_name(connection, self._schema, self._table, key, query, where, skip)
-            rows = connection.execute(self._chosen_sql(), {"chosen": str(chosen)})
+        moment = past.parameters(query.at, head)
+        if isinstance(self._table, EntityTable) and key.kind is Kind.REFERENCE and can_walk(key, total):
+            chosen = rows_by_name(connection, self._schema, self._table, key, query, where, moment, skip)
+            rows = connection.execute(self._chosen_sql(query.at), {**moment, "chosen": str(chosen)})
         else:
             rows = connection.execute(
                 self._page_sql(connection, query, key, where, total, skip),
-                {**where.parameters, **past.parameters(query.at, head), "limit": query.limit, "skip": skip},
+                {**where.parameters, **moment, "limit": query.limit, "skip": skip},
             )
         return Page(rows=[self._list.wire(row) for row in rows], total=total, position=position)
 
-    def _chosen_sql(self) -> str:
+    def _chosen_sql(self, at: int | None) -> str:
         return (
-            f"SELECT {self._list.sql(None)} FROM json_each(:chosen) AS k CROSS JOIN {self._table.quoted} AS t"
+            f"SELECT {self._list.sql(at)} FROM json_each(:chosen) AS k CROSS JOIN {self._table.quoted} AS t"
             " ON t.rowid = k.value ORDER BY k.key"
         )
 
