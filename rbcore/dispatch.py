@@ -19,7 +19,7 @@ import msgspec
 from rbcore.entities import Backup, PendingRemoval, Task
 from rbcore.indexes import BackupGroup, canonical_resource
 from rbcore.state import State
-from rbcore.vocabulary import BACKUP_TASKS, CLIENT_TASKS, RUNNING_STATUSES, TaskStatus, TaskType
+from rbcore.vocabulary import BACKUP_TASKS, CLIENT_TASKS, RUNNING_STATUSES, TaskStatus, TaskType, configured
 
 CLIENT_TASKS_MAX: Final = 2
 """Tasks that run on one client at a time; each uses several workers there."""
@@ -176,8 +176,10 @@ def _about_worker(facts: Facts, task: Task) -> AnyStep | None:
 
 
 def _may_retry(facts: Facts, task: Task, now_ns: int) -> bool:
+    """A time that lies further ahead than any retry is ever set comes from a wall clock that has been set back since."""
     if task.retry_at_ns:
-        return now_ns >= task.retry_at_ns
+        longest_wait_ns = (int(configured("suspended_task_restart_period")) + 1) * 60 * 10**9
+        return now_ns >= task.retry_at_ns or task.retry_at_ns - now_ns > longest_wait_ns
     return task.task_type in CLIENT_TASKS and task.client_id in facts.online_clients
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from actors.agent.program import AgentSettings, run_agent
-from actors.bus_memory import FaultPlan, Faults, MemoryNetwork
+from actors.bus_memory import FaultPlan, Faults
 from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_stores
 from actors.journal import JournalActor
 from drivers.simulated.file_tree import SimulatedTrees
@@ -26,6 +26,7 @@ from eventlog.memory_store import MemoryStore
 from rbcore.commands import Initialise, Order, Reply
 from rbcore.entities import MediaServer
 from rbcore.errors import DeadlineExceeded, Unavailable
+from rbmedia.simulation.network import BreakableNetwork
 from rbmedia.simulation.trace import Trace
 
 CONTROL_PORT, DATA_PORT = 1, 2
@@ -76,21 +77,24 @@ class Site:
     store: MemoryStore = field(default_factory=MemoryStore)
     volume: SimulatedVolume = field(default_factory=SimulatedVolume)
     hosts: list[Host] = field(default_factory=list)
+    network: BreakableNetwork = field(init=False)
     daemon: Daemon | None = None
     started: trio.Event = field(default_factory=trio.Event)
     daemon_crashes: int = 0
+    nursery: trio.Nursery | None = None
     on_start: Callable[[Daemon], None] = lambda _daemon: None
     unhandled: list[BaseException] = field(default_factory=list)
     """What came out of a process that was not crashed: a bug."""
 
     def __post_init__(self) -> None:
-        self.network = MemoryNetwork(Faults(self.world.randomness))
+        self.network = BreakableNetwork(Faults(self.world.randomness))
         for number in range(1, self.agents + 1):
             name = f"host-{number}"
             self.hosts.append(Host(name, self.directory / name, SimulatedTrees()))
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start all processes; each is started again when it is gone."""
+        self.nursery = nursery
         nursery.start_soon(self._keep_daemon)
         for host in self.hosts:
             nursery.start_soon(self._keep_agent, host)
@@ -121,7 +125,8 @@ class Site:
             self.daemon = daemon
             await journal.recover()
             await self._initialise(journal)
-            stores = directory_stores(journal, lambda _path: self.volume, SERVER_ID)
+            volume = self.volume  # of this life: after a crash the site has another one
+            stores = directory_stores(journal, lambda _path: volume, SERVER_ID)
             ports = DaemonPorts(host="daemon", control=CONTROL_PORT, data=DATA_PORT)
             async with daemon_actors(
                 journal, self.network, self.world, stores, ports=ports, server_id=SERVER_ID
@@ -190,6 +195,21 @@ class Site:
     def weather(self, plan: FaultPlan) -> None:
         self.network.faults.plan = plan
         self.trace.note("fault", f"network {plan}")
+
+    def cut_connections(self) -> None:
+        """Every connection breaks; new ones can be made at once."""
+        self.trace.note("fault", "all connections break")
+        self.network.cut()
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something later."""
+
+        async def later() -> None:
+            await trio.sleep(seconds)
+            action()
+
+        assert self.nursery is not None, "the site runs"
+        self.nursery.start_soon(later)
 
     # --- a consumer ------------------------------------------------------------------------------------------------------
 

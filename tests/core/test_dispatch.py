@@ -96,9 +96,18 @@ def test_a_catalog_has_a_bound(world: World) -> None:
 def test_a_suspended_task_is_retried_when_its_time_has_come(world: World) -> None:
     task_id = world.queued()
     world.assigned(task_id)
-    world.run(AdvanceTask(task_id=task_id, status="Suspended", retry_at_ns=world.now_ns + 10**12))
+    world.run(AdvanceTask(task_id=task_id, status="Suspended", retry_at_ns=world.now_ns + 60 * 10**9))
     assert steps(world) == []
-    world.now_ns += 2 * 10**12
+    world.now_ns += 61 * 10**9
+    assert steps(world) == [RetryStep(task_id=task_id)]
+
+
+def test_a_clock_that_was_set_back_delays_no_retry(world: World) -> None:
+    """Found by simulation: the task would have waited a day for a minute."""
+    task_id = world.queued()
+    world.assigned(task_id)
+    world.run(AdvanceTask(task_id=task_id, status="Suspended", retry_at_ns=world.now_ns + 60 * 10**9))
+    world.now_ns -= 24 * 3600 * 10**9
     assert steps(world) == [RetryStep(task_id=task_id)]
 
 

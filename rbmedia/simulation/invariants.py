@@ -1,0 +1,116 @@
+"""What must hold after every step of a simulation, whatever went wrong before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from drivers.directory_store import DirectoryStore
+from eventlog.memory_store import MemoryStore
+from eventlog.record import decode_value
+from eventlog.upcasting import decode_event
+from rbcore.entities import Backup, PendingRemoval, Task
+from rbcore.events import Envelope
+from rbcore.evolve import apply
+from rbcore.state import State
+from rbcore.task import successors
+from rbcore.vocabulary import BACKUP_TASKS, TERMINAL_STATUSES
+from rbmedia.simulation.site import SERVER_ID, Daemon, Site
+
+
+class Broken(AssertionError):
+    """An invariant does not hold: a bug. The seed and the trace repeat it."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Follows the durable log and compares the world with it."""
+
+    state: State = field(default_factory=State)
+    """Our own fold, independent of the journal's."""
+    acknowledged: int = 0
+    """Highest position a consumer was told."""
+    backups_seen: set[int] = field(default_factory=set)
+    checks: Counter[str] = field(default_factory=Counter)
+
+    def acknowledge(self, position: int) -> None:
+        self.acknowledged = max(self.acknowledged, position)
+
+    def fold(self, site: Site) -> list[str]:
+        """Fold what is durable and new; one line per event for the trace."""
+        lines: list[str] = []
+        log_records = site.store.size
+        if self.acknowledged > log_records:
+            raise Broken(f"position {self.acknowledged} was acknowledged, the log ends at {log_records}")
+        if self.state.position > log_records:
+            raise Broken(f"the log was at {self.state.position} and ends at {log_records} now")
+        for envelope in _read(site.store, self.state.position):
+            event = decode_event(envelope)
+            if envelope.position != self.state.position + 1:
+                raise Broken(f"event {envelope.position} follows {self.state.position}")
+            before = self.state.find(Task, _number(envelope.stream)) if envelope.stream.startswith("task/") else None
+            apply(self.state, envelope.stream, envelope.version, envelope.time_ns, envelope.position, event)
+            after = self.state.find(Task, _number(envelope.stream)) if before is not None else None
+            if before is not None and after is not None and before.status != after.status:
+                self._transition(before, after)
+            lines.append(f"{envelope.position} {envelope.stream} v{envelope.version} {event}")
+        self.checks["events"] += len(lines)
+        return lines
+
+    def _transition(self, before: Task, after: Task) -> None:
+        if after.status not in successors(before):
+            raise Broken(f"task {after.id} went from {before.status} to {after.status}")
+        self.checks["transitions"] += 1
+
+    def check(self, site: Site) -> None:
+        """Data before metadata; nothing that is referred to is freed."""
+        finished = _finished(site)
+        for backup in self.state.all(Backup):
+            if backup.archive not in finished:
+                raise Broken(f"backup {backup.id} is in the repository and archive {backup.archive} is not in the pool")
+            if backup.ref_id and self.state.find(Backup, backup.ref_id) is None:
+                raise Broken(f"backup {backup.id} refers to {backup.ref_id}, which is gone")
+        self.checks["looks at the pool"] += 1
+
+    def check_journal(self, daemon: Daemon) -> None:
+        """When nothing is under way the journal's state is the fold of the log."""
+        if daemon.journal.state.position == self.state.position:
+            if daemon.journal.state.digest() != self.state.digest():
+                raise Broken(f"the journal's state at {self.state.position} is not the fold of the log")
+            self.checks["state digests"] += 1
+
+    def check_end(self, site: Site) -> None:
+        """When all faults have been mended and enough time has passed: every task has ended and no stray byte is left."""
+        for task in self.state.all(Task):
+            if task.status not in TERMINAL_STATUSES and task.status != "Paused":
+                raise Broken(f"task {task.id} ({task.task_type}) never ended: {task.status}, {task.status_reason}")
+        for removal in self.state.all(PendingRemoval):
+            raise Broken(f"the bytes of deleted backup {removal.id} are still pending")
+        wanted = {backup.archive for backup in self.state.all(Backup)}
+        resumable = {
+            task.archive
+            for task in self.state.all(Task)
+            if task.task_type in BACKUP_TASKS and task.status == "Paused" and task.archive
+        }
+        store = DirectoryStore(site.volume, f"{SERVER_ID}/1")
+        stray = (set(store.archives()) | set(store.unfinished())) - wanted - resumable
+        if stray:
+            raise Broken(f"archives that nobody refers to: {sorted(stray)}")
+        self.check(site)
+
+
+def _finished(site: Site) -> set[str]:
+    hook, site.volume.before_each = site.volume.before_each, None
+    try:
+        return set(DirectoryStore(site.volume, f"{SERVER_ID}/1").archives()) if site.volume.list("") else set()
+    finally:
+        site.volume.before_each = hook
+
+
+def _number(stream: str) -> int:
+    return int(stream.partition("/")[2])
+
+
+def _read(store: MemoryStore, after: int) -> Iterator[Envelope]:
+    return map(decode_value, store.values(after, store.size, store.size))
