@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -62,8 +63,10 @@ SYNC_BYTES = 8 * 1024 * 1024
 SYNC_SECONDS = 1.0
 WRITE_BYTES_MAX = 8 * 1024 * 1024
 """Per thread call."""
-READ_BYTES_MAX = 4 * 1024 * 1024
+READ_BYTES_MAX = 2 * 1024 * 1024
 """Per thread call and Blocks frame when serving."""
+READ_AHEAD_PIECES = 2
+SLICE_BYTES = 256 * 1024
 READ_BLOCKS_MAX = 256
 ATTACH_SECONDS_MAX = 10.0
 REPORT_SECONDS_MAX = 5.0
@@ -179,6 +182,12 @@ class DataChannelServer:
         self._quiet.warning("refused on the data channel from %s: %s", address, reason)
 
 
+class _Piece(NamedTuple):
+    data: bytes
+    """Whole blocks, one after the other."""
+    blocks: int
+
+
 class _BlockServer:
     """Answers ``Fetch``, ``FetchTrailer`` and ``FetchManifest``, no more than the credit ahead of ``Received``."""
 
@@ -193,6 +202,7 @@ class _BlockServer:
         self._requests: deque[Fetch | FetchManifest | FetchTrailer] = deque()
         self._numbers_waiting = 0
         self._news = trio.Event()
+        self._returned = trio.Event()
         self._unreturned = 0
 
     async def __aenter__(self) -> _BlockServer:
@@ -210,6 +220,7 @@ class _BlockServer:
                 if not 0 <= frame.bytes <= self._unreturned:
                     raise ProtocolViolation("more credit is returned than was taken")
                 self._unreturned -= frame.bytes
+                self._returned.set()
             case Fetch() | FetchManifest() | FetchTrailer():
                 if frame.archive not in self._work.readable and not (self._own and frame.archive == self._work.archive):
                     raise NotFound(f"Archive {frame.archive} is not part of this task.")
@@ -217,9 +228,9 @@ class _BlockServer:
                 if self._numbers_waiting > FETCH_NUMBERS_MAX:
                     raise ProtocolViolation(f"more than {FETCH_NUMBERS_MAX} blocks are asked for at once")
                 self._requests.append(frame)
+                self._news.set()
             case _:
                 raise ProtocolViolation(f"{type(frame).__name__} has no place here")
-        self._news.set()
 
     async def run(self) -> None:
         """Receive and answer until the client closes, which is how a reader says that it has enough."""
@@ -232,22 +243,30 @@ class _BlockServer:
                 nursery.cancel_scope.cancel()
 
     async def answer(self) -> None:
-        """Work off the requests, in order, for ever."""
+        """Work off the requests, in order, for ever: what comes next is read while what came before is sent."""
+        ahead_in, ahead = trio.open_memory_channel[_Piece | None](READ_AHEAD_PIECES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_ahead, ahead_in)
+            async for piece in ahead:
+                await self._send(piece)
+
+    async def _read_ahead(self, ahead: trio.MemorySendChannel[_Piece | None]) -> None:
         while True:
             while not self._requests:
                 self._news = trio.Event()
                 await self._news.wait()
             request = self._requests.popleft()
+            numbers: Sequence[int]
             if isinstance(request, Fetch):
-                numbers: Sequence[int] = request.numbers
+                numbers = request.numbers
                 if any(one >= following for one, following in itertools.pairwise(numbers)):
                     raise ProtocolViolation("block numbers of a Fetch must ascend")
                 self._numbers_waiting -= max(1, len(numbers))
-                await self._send(request.archive, numbers)
             else:
                 self._numbers_waiting -= 1
-                await self._send(request.archive, await self._structure(request))
-            await self._channel.send(EndOfBlocks())
+                numbers = await self._structure(request)
+            await self._read_all(request.archive, numbers, ahead)
+            await ahead.send(None)
 
     async def _structure(self, request: FetchManifest | FetchTrailer) -> list[int]:
         if self._own is not None and request.archive == self._work.archive:
@@ -256,38 +275,49 @@ class _BlockServer:
         trailer = [await reader.trailer_block()]
         return [*await reader.manifest_blocks(), *trailer] if isinstance(request, FetchManifest) else trailer
 
-    async def _send(self, archive: str, numbers: Sequence[int]) -> None:
-        """Blocks in frames of at most READ_BYTES_MAX or one block. One that cannot be read is left out: the client names its files."""
-        step = 4
+    async def _read_all(
+        self, archive: str, numbers: Sequence[int], ahead: trio.MemorySendChannel[_Piece | None]
+    ) -> None:
+        """Pieces of about READ_BYTES_MAX. A block that cannot be read is left out: the client names its files."""
+        step = 2
         start = 0
         while start < len(numbers):
             wanted = numbers[start : start + step]
-            data, count = await self._read(archive, wanted)
+            piece = await self._read(archive, wanted)
             start += len(wanted)
-            if not count:
-                continue
-            while self._unreturned and self._unreturned + len(data) > CREDIT_BYTES:
-                self._news = trio.Event()
-                await self._news.wait()
-            self._unreturned += len(data)
-            await self._channel.send(Blocks(count=count), [data])
-            # Blocks differ in size between archives, hardly within one: the last answer says how many make a good frame.
-            step = max(1, min(READ_BLOCKS_MAX, READ_BYTES_MAX * count // max(1, len(data))))
+            if piece.blocks:
+                await ahead.send(piece)
+                # Blocks differ in size between archives, hardly within one: the last answer says how many make a good frame.
+                step = max(1, min(READ_BLOCKS_MAX, READ_BYTES_MAX * piece.blocks // max(1, len(piece.data))))
 
-    async def _read(self, archive: str, numbers: Sequence[int]) -> tuple[bytes, int]:
+    async def _send(self, piece: _Piece | None) -> None:
+        """A frame, within the credit; None: the answer to one request is complete."""
+        if piece is None:
+            await self._channel.send(EndOfBlocks())
+            return
+        while self._unreturned and self._unreturned + len(piece.data) > CREDIT_BYTES:
+            self._returned = trio.Event()
+            await self._returned.wait()
+        self._unreturned += len(piece.data)
+        view = memoryview(piece.data)
+        # In slices: what is encrypted in one go keeps everybody else on the loop waiting.
+        slices = [view[start : start + SLICE_BYTES] for start in range(0, len(view), SLICE_BYTES)]
+        await self._channel.send(Blocks(count=piece.blocks), slices)
+
+    async def _read(self, archive: str, numbers: Sequence[int]) -> _Piece:
         source: CatalogReader | CatalogWriter
         if self._own is not None and archive == self._work.archive:
             source = self._own
         else:
             source = await self._reader(archive)
         try:
-            return await source.read(numbers), len(numbers)
+            return _Piece(await source.read(numbers), len(numbers))
         except (Damaged, NotFound) as error:
             if len(numbers) == 1:
                 _log.error("block %d of archive %s cannot be read: %s", numbers[0], archive, error.message)
-                return b"", 0
+                return _Piece(b"", 0)
         parts = [await self._read(archive, [number]) for number in numbers]
-        return b"".join(data for data, _ in parts), sum(count for _, count in parts)
+        return _Piece(b"".join(part.data for part in parts), sum(part.blocks for part in parts))
 
     async def _reader(self, archive: str) -> CatalogReader:
         reader = self._readers.get(archive)
