@@ -95,7 +95,7 @@ def list_directories(shell: Shell) -> None:
 @click.option("--directory", required=True, help="On the media server; absolute.")
 @click.option("--compression", default="fast", show_default=True, help="As GET compression_type lists them.")
 @click.option("--media-server", default="", help="Host name. Default: the only one.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="Of the pool and of its directory.")
 def create_pool(shell: Shell, name: str, directory: str, compression: str, media_server: str, description: str) -> None:
     """Make a File system pool that stores in DIRECTORY."""
     with shell.client() as client:
