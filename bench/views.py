@@ -36,7 +36,6 @@ from rbcore.vocabulary import CRYPTO, TASK_TYPES
 SCHEMA = ViewSchema(RESOURCES, LOGS)
 POOLS, CLIENTS = 8, 200
 STATUSES = ("Assigned", "At_Client", "Execution", "Start_Transfer", "Transmission", "Done")
-EVENTS_OF_TASK = 2 + len(STATUSES)
 START_NS = 1_750_000_000_000_000_000
 
 
@@ -121,7 +120,7 @@ def _numbered(story: Iterator[tuple[str, Event]]) -> Iterator[Envelope]:
 
 
 class RebuildFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of one run over the same rows."""
+    """Seconds over the same rows, best of the rounds."""
 
     events: int
     rows: int
@@ -141,22 +140,29 @@ class RebuildFigures(msgspec.Struct, frozen=True, kw_only=True):
         return self.bare_indexed_seconds / self.rebuild_seconds
 
 
-def rebuild_beside_sqlite(log: EventLog, folder: Path, schema: ViewSchema = SCHEMA) -> RebuildFigures:
-    """Make views from ``log`` in ``folder``, then the same rows with ``sqlite3`` alone."""
+def rebuild_beside_sqlite(log: EventLog, folder: Path, schema: ViewSchema = SCHEMA, rounds: int = 3) -> RebuildFigures:
+    """Make views from ``log`` in ``folder``, then the same rows with ``sqlite3`` alone; in turns, the best of each counts."""
     path = folder / "views.sqlite"
-    started = time.perf_counter()
-    rebuild(log, path, schema)
-    rebuild_seconds = time.perf_counter() - started
-    source = files.open_read_only(path)
-    rows = {name: source.execute(f"SELECT * FROM {table.quoted}").fetchall() for name, table in schema.tables.items()}
-    source.close()
-    bare, indexed = (_bare_seconds(folder, schema, rows, indexes=indexes) for indexes in (False, True))
+    taken: list[tuple[float, float, float]] = []
+    rows: dict[str, list[Any]] = {}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        rebuild(log, path, schema)
+        rebuild_seconds = time.perf_counter() - started
+        if not rows:
+            source = files.open_read_only(path)
+            names = {name: table.quoted for name, table in schema.tables.items()}
+            rows = {name: source.execute(f"SELECT * FROM {table}").fetchall() for name, table in names.items()}
+            source.close()
+        bare, indexed = (_bare_seconds(folder, schema, rows, indexes=indexes) for indexes in (False, True))
+        taken.append((rebuild_seconds, bare, indexed))
+    best = [min(one[kind] for one in taken) for kind in range(3)]
     return RebuildFigures(
         events=log.head,
         rows=sum(map(len, rows.values())),
-        rebuild_seconds=rebuild_seconds,
-        bare_seconds=bare,
-        bare_indexed_seconds=indexed,
+        rebuild_seconds=best[0],
+        bare_seconds=best[1],
+        bare_indexed_seconds=best[2],
     )
 
 
@@ -255,7 +261,7 @@ async def _list_figures(reader: SqliteViewReader, query: Query) -> tuple[float, 
     return first_ms, p50, p99, reader.reads_on_threads == before, page.total
 
 
-def _memory_functions() -> None:
+def _substrings() -> None:
     """What the case-folded substring costs per row: native, and by a call back into Python."""
     connection = sqlite3.connect(":memory:")
     connection.create_function("folded", 2, lambda text, needle: int(needle in text.casefold()), deterministic=True)
@@ -278,13 +284,14 @@ def _memory_functions() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of the rebuild and its peers")
     parser.add_argument("--versions", type=int, default=len(STATUSES), help="status changes of a task")
     parser.add_argument("--folder", type=Path, help="where the files are made; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         log = TasksLog(options.tasks, STATUSES[-options.versions :] if options.versions else ())
-        figures = rebuild_beside_sqlite(cast(EventLog, log), folder)
+        figures = rebuild_beside_sqlite(cast(EventLog, log), folder, rounds=options.rounds)
         print(f"SQLite {sqlite3.sqlite_version}; {figures.events} events, {figures.rows} rows")
         print(
             f"rebuild                     {figures.rebuild_seconds:7.2f} s, {figures.rows / figures.rebuild_seconds:9.0f} rows/s"
@@ -292,7 +299,7 @@ def main() -> None:
         print(f"bare executemany            {figures.bare_seconds:7.2f} s, ratio {figures.ratio:.2f} (at least 0.3)")
         print(f"bare executemany + indexes  {figures.bare_indexed_seconds:7.2f} s, ratio {figures.ratio_indexed:.2f}")
         print(f"file {(folder / 'views.sqlite').stat().st_size / 2**20:.0f} MiB")
-        _memory_functions()
+        _substrings()
         trio.run(_reads, folder / "views.sqlite", log, options.tasks)
 
 

@@ -188,11 +188,13 @@ class EntityTable(Table):
         """By id (current rows, all versions), by position (what changed since), ended versions by fork (``past``), and current
         rows in the order of every sortable column of lists, so that a page costs the rows it shows.
 
-        Indexes of current rows also hold where they began: at a past position, later ones are passed over without being read.
+        Indexes of current rows also hold where they began, and the null at which they end: so rows are counted and, at a past
+        position, later ones passed over without being read (SQLite looks at ``to_position`` although the index implies it).
         """
         table, name = self.quoted, self.name
         made = [
-            f"CREATE INDEX {quoted(current_index(name, 'id'))} ON {table} (id, from_position) WHERE to_position IS NULL",
+            f"CREATE INDEX {quoted(current_index(name, 'id'))} ON {table} (id, from_position, to_position)"
+            " WHERE to_position IS NULL",
             f"CREATE INDEX {quoted(f'{name}:versions')} ON {table} (id, from_position, to_position)",
             f"CREATE INDEX {quoted(f'{name}:opened')} ON {table} (from_position)",
             f"CREATE INDEX {quoted(f'{name}:closed')} ON {table} (to_position) WHERE to_position IS NOT NULL",
@@ -200,7 +202,7 @@ class EntityTable(Table):
             f"CREATE INDEX {self.ended_by_begin} ON {table} (fork, from_position) WHERE fork IS NOT NULL",
         ]
         made += [
-            f"CREATE INDEX {quoted(current_index(name, one.name))} ON {table} ({one.quoted}, id, from_position)"
+            f"CREATE INDEX {quoted(current_index(name, one.name))} ON {table} ({one.quoted}, id, from_position, to_position)"
             " WHERE to_position IS NULL"
             for one in self.columns.values()
             if one.sortable and (one.in_list or one.indexed)
