@@ -114,6 +114,9 @@ class DataChannelServer:
                 await self._carry(work, channel, address)
         except (Unavailable, ProtocolViolation) as error:
             self._refuse(address, error.message)
+        except Exception:
+            # A bug in one stream must not end the others.
+            _log.exception("the data channel from %s failed", address)
         finally:
             self._streams -= 1
             self._bytes_received += channel.bytes_received

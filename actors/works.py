@@ -18,7 +18,7 @@ from blake3 import blake3
 from actors.port import Journal
 from rbcore.commands import AdvanceTask, NoteTask, Order
 from rbcore.entities import Task
-from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
+from rbcore.errors import NotAllowedNow, NotFound, Unavailable
 from rbcore.messages import WorkEnded, WorkNotes, WorkStage
 from rbcore.ports import World
 from rbcore.task import retry_delay_seconds
@@ -44,6 +44,7 @@ class Work:
         "client_id",
         "durable_blocks",
         "ended",
+        "finishing",
         "id",
         "kind",
         "readable",
@@ -79,6 +80,7 @@ class Work:
         self.ended = trio.Event()
         self.durable_blocks = 0
         """Block numbers below it are on stable storage: what makes an attempt one that got on."""
+        self.finishing = False
 
     def __repr__(self) -> str:
         state = "ended" if self.ended.is_set() else "attached" if self.scope else "ordered"
@@ -221,12 +223,21 @@ class Works:
     async def finish(
         self, work: Work, status: str, reason: str, severity: str = "info", *, retry_at_ns: int = 0
     ) -> None:
-        """The work ends and its task gets ``status``. Only the first end counts."""
-        if not work.task_id:
-            self.end(work)
+        """The work ends and its task gets ``status``. Only the first end counts.
+
+        It ends even when that cannot be recorded now (log volume full): the dispatcher then finds a task that says it runs and on
+        which nobody works, and recovers it.
+        """
+        if work.finishing or self._by_id.get(work.id) is not work:
             return
-        await self._advance(work, status, reason, severity, retry_at_ns)
-        self.end(work)
+        work.finishing = True
+        try:
+            if work.task_id:
+                await self._advance(work, status, reason, severity, retry_at_ns)
+        except Unavailable as error:
+            _log.warning("task %d could not become %s: %s", work.task_id, status, error.message)
+        finally:
+            self.end(work)
 
     async def interrupted(self, work: Work, reason: str, *, retry_seconds: float | None = None) -> None:
         """The task is suspended and tried again: at once the first time, later each time without progress."""
@@ -272,9 +283,6 @@ class Works:
         except (NotAllowedNow, NotFound) as error:
             # The task moved on by itself: paused, killed or removed by an operator, or it has ended.
             _log.info("task %d does not become %s: %s", work.task_id, status, error.message)
-        except RbError:
-            _log.exception("task %d could not become %s", work.task_id, status)
-            raise
 
     def _actor(self, client_id: int) -> str:
         client = self._journal.state.tables["client"].get(client_id)
