@@ -33,7 +33,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[dict[str, Any]]
-    """Wire values: references as names, times as ISO 8601, in declared order with ``id`` first."""
+    """Wire values of the fields of lists (``in_list``): references as names, times as ISO 8601, in declared order, ``id`` first."""
     total: int
     position: int
     """Where the answer stands."""

@@ -50,8 +50,9 @@ class ProjectorStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Projector:
     """Owns the writing connection and the state the views are at.
 
-    ``run`` belongs in a nursery, once at a time. It raises what makes going on impossible (``Damaged`` events, ``sqlite3.Error``
-    such as a full disk): the supervisor starts it again, and it goes on where the file stands.
+    ``run`` belongs in a nursery, once at a time. It raises, in an exception group, what makes going on impossible (``Damaged``
+    events, ``sqlite3.Error`` such as a full disk): the supervisor starts it again, and it goes on where the file stands.
+    ``threads`` should not be those of bulk work: who reads its own write waits for the projector.
     """
 
     def __init__(self, log: EventLog, path: Path, schema: ViewSchema, threads: Threads) -> None:

@@ -108,8 +108,9 @@ class TableReader:
         )
         order = f"ORDER BY sorted {direction}, number {direction}"
         return (
-            f"SELECT {self._list.sql(at)} FROM ({matching} {order} LIMIT :limit OFFSET :skip)"
-            f" CROSS JOIN {table.quoted} AS t ON t.rowid = chosen {order}"
+            f"SELECT {self._list.sql(at)} FROM ({matching} {order} LIMIT :limit OFFSET :skip) AS k"
+            f" CROSS JOIN {table.quoted} AS t ON t.rowid = k.chosen"
+            f" ORDER BY k.sorted {direction}, k.number {direction}"
         )
 
     def _hint(

@@ -3,7 +3,7 @@
 Where a read runs. A hop to a worker thread and back costs 134 us, several times what a record or a page of a list costs
 (figures in ``bench/views.py``). So a read begins in the loop, on a connection of its own, with an allowance of
 SQLite instructions; one that turns out to need more is interrupted there and repeated on a worker thread. The loop is never
-held longer than the allowance, whatever is asked.
+held longer than the allowance, whatever is asked. (A page of the file that is not in memory costs a read of the disk within it.)
 """
 
 from __future__ import annotations

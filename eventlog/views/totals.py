@@ -29,7 +29,7 @@ Scalar = Callable[[str, dict[str, Any]], int]
 
 
 class Totals:
-    """Bounded memory of (filter, position, total). Belongs to one reader; every method is one step, so threads may share it."""
+    """Bounded memory of (filter, position, total). Belongs to one reader; its threads may share it: at worst one counts what another did."""
 
     def __init__(self) -> None:
         self._anchors: OrderedDict[object, list[tuple[int, int]]] = OrderedDict()
@@ -63,8 +63,8 @@ class Totals:
         if len(anchors) >= ANCHORS_MAX:
             anchors = []
         insort(anchors, (position, total))
+        self._anchors.pop(key, None)  # to the end, in steps of which each is harmless beside another thread's
         self._anchors[key] = anchors
-        self._anchors.move_to_end(key)
         while len(self._anchors) > FILTERS_MAX:
             self._anchors.popitem(last=False)
 
