@@ -71,7 +71,9 @@ class MainJob:
             say("owners are not compared: only root may set them")
         made = [self._back_up(client, agent, tree, "full") for tree in (self._directory, scratch.root)]
         scratch.change()
-        made += [self._back_up(client, agent, tree, "incremental") for tree in (self._directory, scratch.root)]
+        # Nobody changes the directory; should somebody else do so meanwhile, the names in question are looked at again.
+        made.append(self._back_up(client, agent, self._directory, "incremental", made[0].wanted))
+        made.append(self._back_up(client, agent, scratch.root, "incremental"))
         for one in made:
             self._restore(client, agent, one)
         shutil.rmtree(self._run, ignore_errors=True) if not self._wrong else None
@@ -91,8 +93,10 @@ class MainJob:
                 return str(find_client(client, hwid)["client"])
         raise AssertionError("unreachable")
 
-    def _back_up(self, client: RestClient, agent: str, tree: Path, backup_type: str) -> Made:
-        wanted = describe(tree)
+    def _back_up(
+        self, client: RestClient, agent: str, tree: Path, backup_type: str, wanted: Description | None = None
+    ) -> Made:
+        wanted = wanted or describe(tree)
         if wanted.unreadable:
             say(
                 f"{len(wanted.unreadable)} files and directories of {tree} may not be read by this user and are not compared"

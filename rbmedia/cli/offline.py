@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
+from eventlog.log_reader import LogReader
 from eventlog.port import EventLog
+from eventlog.record import decode_time, decode_value
+from eventlog.upcasting import upcast
+from rbcore.errors import Damaged, NotFound
+from rbcore.events import Envelope
 from rbmedia.cli.shell import Shell, offline
 from rbmedia.exits import CommandFailed, Exit
 from rbmedia.settings import Home
@@ -61,7 +67,7 @@ def rebuild_views(shell: Shell) -> None:
     home = Home(shell.settings.home)
     started = time.perf_counter()
     with _log(shell) as log:
-        position = rebuild(log, view_path(home), view_schema())
+        position = rebuild(log.as_log(), view_path(home), view_schema())
     seconds = time.perf_counter() - started
     told = {"position": position, "seconds": round(seconds, 3)}
     shell.show(told, f"The views stand at position {position}; made anew in {seconds:.1f} s.")
@@ -71,7 +77,7 @@ def rebuild_views(shell: Shell) -> None:
 @offline
 def verify_views(shell: Shell) -> Exit:
     """Compare the views with what the log says. Exit code 4 when they differ."""
-    from eventlog.views import rebuild, views_digest
+    from eventlog.views import files, rebuild, views_digest
     from rbmedia.schema import view_path, view_schema
 
     home, schema = Home(shell.settings.home), view_schema()
@@ -79,7 +85,13 @@ def verify_views(shell: Shell) -> Exit:
     with _log(shell) as log, tempfile.TemporaryDirectory(dir=home.views, prefix="verify-") as name:
         kept, made = Path(name) / "kept.sqlite", Path(name) / "made.sqlite"
         position = _snapshot(view_path(home), kept)
-        rebuild(_UpTo(log, position), made, schema)
+        try:
+            files.open_checked(kept, schema, log.head).close()
+        except files.UnusableViews as reason:
+            raise CommandFailed(
+                f"The views cannot be compared: {reason}. The daemon makes them anew at its next start, or: rbmedia views rebuild"
+            ) from None
+        rebuild(log.up_to(position).as_log(), made, schema)
         found, wanted = views_digest(kept, schema), views_digest(made, schema)
     told = {"position": position, "equal": found == wanted, "digest": found, "digest_of_log": wanted}
     if found == wanted:
@@ -89,15 +101,34 @@ def verify_views(shell: Shell) -> Exit:
     return Exit.DAMAGE
 
 
-class _UpTo:
-    """A log that ends at ``position``: views may be behind it."""
+class ReadableLog:
+    """What folding needs of a log, over a reader: events up to ``head``, and the position of a moment."""
 
-    def __init__(self, log: EventLog, position: int) -> None:
-        self._log = log
-        self.head = position
+    def __init__(self, reader: LogReader, head: int | None = None) -> None:
+        self._reader = reader
+        self.head = reader.size() if head is None else head
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
+    def up_to(self, position: int) -> ReadableLog:
+        """The same log, ending at ``position``."""
+        return ReadableLog(self._reader, position)
+
+    def read(self, after: int = 0, until: int | None = None) -> Iterator[Envelope]:
+        end = self.head if until is None else min(until, self.head)
+        return (upcast(decode_value(value)) for value in self._reader.values(after, end))
+
+    def position_at(self, time_ns: int) -> int:
+        """Times only grow with positions."""
+        return bisect.bisect_right(range(1, self.head + 1), time_ns, key=self._time_of)
+
+    def _time_of(self, position: int) -> int:
+        value = self._reader.value_at(position)
+        if value is None:
+            raise Damaged(f"The event log has no event {position}. Run: rbmedia audit verify")
+        return decode_time(value)
+
+    def as_log(self) -> EventLog:
+        """For the rebuild of views, which folds a log and never writes one."""
+        return cast(EventLog, self)
 
 
 def _snapshot(path: Path, target: Path) -> int:
@@ -120,23 +151,18 @@ def _snapshot(path: Path, target: Path) -> int:
 
 
 @contextlib.contextmanager
-def _log(shell: Shell) -> Iterator[EventLog]:
-    from eventlog.checkpoint import load_or_make_signer
-    from eventlog.environment import DATA_FILE
-    from eventlog.lmdb_store import LmdbStore
-    from eventlog.stored_log import StoredLog
-
+def _log(shell: Shell) -> Iterator[ReadableLog]:
+    """The log of the home, for reading; a daemon may go on writing it."""
     home = Home(shell.settings.home)
-    if not (home.log / DATA_FILE).exists():
-        raise CommandFailed(f"There is no event log in {home.log}. Name the daemon's home with --home.", Exit.USAGE)
-    store = LmdbStore(home.log, load_or_make_signer(home.secrets))
     try:
-        yield StoredLog(store)
-    finally:
-        store.close()
+        reader = LogReader(home.log)
+    except NotFound as error:
+        raise CommandFailed(f"{error.message} Name the daemon's home with --home.", Exit.USAGE) from None
+    with reader:
+        yield ReadableLog(reader)
 
 
-def _position(log: EventLog, until: str) -> int:
+def _position(log: ReadableLog, until: str) -> int:
     from datetime import UTC
 
     from eventlog.views.moments import parse
