@@ -129,6 +129,8 @@ class ClientSessions:
         self._presence: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         """By hwid: coming and going of one client are recorded one after the other, whichever connections they are of."""
         self._refused = 0
+        self.admitting = False
+        """Set when what the last run left is recorded; before that agents are turned away and dial again."""
         self.data_port = 0
         """Where the data channel listens; set before the first agent comes."""
         self.on_presence: Callable[[], None] = lambda: None
@@ -193,6 +195,9 @@ class ClientSessions:
 
     async def serve(self, link: Link) -> None:
         """Handler of one incoming link; returns when it is over."""
+        if not self.admitting:
+            link.close()
+            return
         if self.statistics().unproven >= SESSIONS_UNPROVEN_MAX:
             self._refuse(link.address, "too many connections that have not proved who they are")
             link.close()

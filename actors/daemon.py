@@ -1,7 +1,7 @@
 """All actors of one daemon, put together: what the composition root starts beside the log, the views and HTTP.
 
-Order matters at both ends. First the state is recovered, then what the last run left is recorded (nobody connected, nobody
-working), then listeners open, then the dispatcher looks. Going down everything is cancelled at once: each transfer
+Order matters at both ends. First the state is recovered; then the dispatcher records what the last run left (nobody connected,
+nobody working), which on a full log volume waits for room, and agents with it, while readers do not. Going down everything is cancelled at once: each transfer
 suspends its archive, each session ends, and the next start goes on from what is durable.
 """
 
@@ -117,7 +117,6 @@ async def daemon_actors(
         storages = Storages(journal, bus, world, open_store, start, on_progress=progress)
         data = DataChannelServer(journal, works, storages, world)
         dispatcher = Dispatcher(journal, works, sessions, storages, world)
-        await dispatcher.recover()
         sessions.data_port = await nursery.start(
             functools.partial(network.serve_data, ports.host, ports.data, data.serve)
         )

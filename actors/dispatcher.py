@@ -119,7 +119,8 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Clean up after the last run, then dispatch until cancelled."""
+        """Record what the last run left, then dispatch until cancelled."""
+        await self._recover()
         self._steps.clear()
         self._told_to_pause.clear()
         self._told_to_stop.clear()
@@ -133,10 +134,21 @@ class Dispatcher:
             while True:
                 await self._wait(self._look())
 
-    async def recover(self) -> None:
-        """At start of the daemon, before any agent can connect: nobody is connected, nobody works."""
-        await self._execute(AllAgentsGone())
-        await self._execute(RecoverTasks())
+    async def _recover(self) -> None:
+        """At start of the daemon, before any agent is let in: nobody is connected, nobody works.
+
+        While the log volume is full that cannot be recorded; HTTP answers from the views meanwhile.
+        """
+        backoff = Backoff(FAILED_STEP_FIRST_SECONDS, FAILED_STEP_SECONDS_MAX, self._world.randomness)
+        while not self._sessions.admitting:
+            try:
+                await self._execute(AllAgentsGone())
+                await self._execute(RecoverTasks())
+            except Unavailable as error:
+                _log.warning("the daemon cannot begin its work yet: %s", error.message)
+                await trio.sleep(backoff.next_seconds())
+            else:
+                self._sessions.admitting = True
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 import trio
 
+from actors.link import LinkClosed
 from rbcore.errors import RbError, Unavailable
 from rbcore.ports import Randomness, World
 
@@ -142,6 +143,8 @@ def _addressed(error: BaseException) -> list[RbError]:
         return [error]
     if isinstance(error, OSError):
         return [Unavailable(f"The operating system says: {error}")]
+    if isinstance(error, LinkClosed):
+        return [Unavailable(str(error))]
     if isinstance(error, BaseExceptionGroup):
         parts = [_addressed(one) for one in error.exceptions]
         return [one for part in parts for one in part] if all(parts) else []

@@ -137,6 +137,7 @@ async def daemon(faults: Faults | None = None) -> AsyncIterator[tuple[Daemon, tr
         await journal.execute(Order(command=command, command_id="init", actor="actor:daemon"))
         network = MemoryNetwork(faults)
         sessions = ClientSessions(journal, Works(journal, world), world, server_id=SERVER_ID)
+        sessions.admitting = True
         listener = await network.listen_control("daemon", PORT)
         nursery.start_soon(listener.serve, sessions.serve)
         yield Daemon(journal, sessions, network, world), nursery
