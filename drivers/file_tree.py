@@ -16,8 +16,12 @@ class HostTrees:
     def source(self, resource: str, *, one_file_system: bool = False) -> SourceTree:
         return PosixSource(_absolute(resource), one_file_system=one_file_system)
 
-    def target(self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False) -> TargetTree:
-        return PosixTarget(_absolute(destination), numeric_owner=numeric_owner, root_metadata=root_metadata)
+    def target(
+        self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False, restore: str = ""
+    ) -> TargetTree:
+        return PosixTarget(
+            _absolute(destination), numeric_owner=numeric_owner, root_metadata=root_metadata, restore=restore
+        )
 
 
 def _absolute(path: str) -> bytes:

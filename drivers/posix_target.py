@@ -12,6 +12,7 @@ attribute the file system does not know) is a problem and ends nothing; a full f
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -38,6 +39,8 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 _PATH_OPEN: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o700
 _ACL_PREFIX: Final = b"system.posix_acl_"
+_MARK: Final = b"user.rbmedia.restore"
+"""On the root of a destination while it is restored into."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DEVICE_TYPES: Final = {
     EntryType.FIFO: stat.S_IFIFO,
@@ -52,7 +55,9 @@ Say = Callable[[str], None]
 class PosixTarget:
     """One destination. See the module's header, and the port for the contract."""
 
-    def __init__(self, destination: bytes, *, numeric_owner: bool = False, root_metadata: bool = False) -> None:
+    def __init__(
+        self, destination: bytes, *, numeric_owner: bool = False, root_metadata: bool = False, restore: str = ""
+    ) -> None:
         """Raises ``AccessDenied`` when the destination cannot be made or opened, ``InvalidRequest`` when it is no directory."""
         self._numeric_owner = numeric_owner
         self._owners = OwnerNames()
@@ -70,6 +75,20 @@ class PosixTarget:
         with os.scandir(self._root_fd) as names:
             self._merging = next(names, None) is not None
         self._root_metadata = self._root_metadata or not self._merging
+        self._mark_root(restore.encode())
+
+    def _mark_root(self, restore: bytes) -> None:
+        """Remember on the root itself that its metadata is this restore's to set, for the attempt after an interrupted one.
+
+        A file system without user attributes forgets it: the root then keeps what it has, as in any directory that held something.
+        """
+        if not restore:
+            return
+        with contextlib.suppress(OSError):
+            if self._root_metadata:
+                os.setxattr(self._root_fd, _MARK, restore)
+            else:
+                self._root_metadata = os.getxattr(self._root_fd, _MARK) == restore
 
     # --- names ------------------------------------------------------------------------------------------------------
 
@@ -196,6 +215,9 @@ class PosixTarget:
 
     def _finish_directory(self, cursor: DirectoryCursor, entry: Entry, problems: list[Problem]) -> None:
         fd = cursor.open(entry.path)
+        if not entry.path:
+            with contextlib.suppress(OSError):
+                os.removexattr(fd, _MARK)
         self._describe(entry, fd, fd, _sayer(problems, entry))
 
     def _describe(self, entry: Entry, fd: int, target: int | bytes, say: Say) -> None:

@@ -147,8 +147,12 @@ class Trees(Protocol):
         ``one_file_system``: do not descend into other file systems. Raises ``NotFound``, ``AccessDenied``, ``InvalidRequest``.
         """
 
-    def target(self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False) -> TargetTree:
+    def target(
+        self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False, restore: str = ""
+    ) -> TargetTree:
         """``destination``: an absolute path, created with its parents where it is not there.
 
         ``root_metadata``: set the metadata of the tree's root even when the destination existed and held something.
+        ``restore`` names the restore and is the same in each of its attempts: what an interrupted attempt left behind does not make
+        the destination one that held something.
         """

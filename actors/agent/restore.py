@@ -109,6 +109,7 @@ class Restore:
                     order.destination_path,
                     numeric_owner=bool(order.parameters.get("numeric_owner", False)),
                     root_metadata=order.destination_path.rstrip("/") == trailer.resource.rstrip("/"),
+                    restore=f"{order.archive.archive}/{order.task_id}",
                 )
             )
             try:

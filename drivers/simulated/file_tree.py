@@ -51,6 +51,8 @@ class SimulatedTrees:
     def __init__(self) -> None:
         self._now_ns = EPOCH_NS
         self._inode = 1
+        self.restores: dict[bytes, str] = {}
+        """Destinations whose root belongs to a restore, as a mark on the root would say."""
         self.nodes: dict[bytes, Node] = {}
         """By absolute path without the leading ``/``."""
         self.on_read: Callable[[str], None] = lambda _path: None
@@ -144,14 +146,19 @@ class SimulatedTrees:
             raise NotFound(f"{resource} does not exist on the client")
         return _SimulatedSource(self, _key(resource))
 
-    def target(self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False) -> TargetTree:
+    def target(
+        self, destination: str, *, numeric_owner: bool = False, root_metadata: bool = False, restore: str = ""
+    ) -> TargetTree:
         key = _key(destination)
         found = self.nodes.get(key)
         if found is not None and found.type is not EntryType.DIRECTORY:
             raise InvalidRequest(f"{destination} on the client is not a directory.")
         empty = not self.names(destination)
         self.make_directory(destination)
-        return _SimulatedTarget(self, key, root_metadata=root_metadata or empty)
+        root_metadata = root_metadata or empty or (restore != "" and self.restores.get(key) == restore)
+        if root_metadata:
+            self.restores[key] = restore
+        return _SimulatedTarget(self, key, root_metadata=root_metadata)
 
     # --- within the module ------------------------------------------------------------------------------------------
 

@@ -251,3 +251,21 @@ def test_bad_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InvalidRequest):
         HostTrees().target(str(tmp_path / "file"))
+
+
+def test_the_root_of_an_interrupted_restore_is_still_the_restores_to_set(tmp_path: Path) -> None:
+    """Found by simulation: the second attempt took what the first had left for somebody else's."""
+    destination = os.fsencode(tmp_path / "new")
+    first = PosixTarget(destination, restore="a/1")
+    first.close()
+    (tmp_path / "new" / "left by the first attempt").write_text("x")
+    root = Entry(b"", EntryType.DIRECTORY, 0o751, os.getuid(), os.getgid(), "", "", 10**9, 0, 0, 0, 0, 1)
+    stranger = PosixTarget(destination, restore="b/2")
+    stranger.finish_directories([root])
+    stranger.close()
+    assert (tmp_path / "new").stat().st_mode & 0o7777 != 0o751
+    second = PosixTarget(destination, restore="a/1")
+    assert second.finish_directories([root]) == []
+    second.close()
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o751
+    assert os.listxattr(destination) == []
