@@ -120,7 +120,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Record what the last run left, then dispatch until cancelled."""
-        await self._recover()
+        await self._record_new_start()
         self._steps.clear()
         self._told_to_pause.clear()
         self._told_to_stop.clear()
@@ -134,7 +134,7 @@ class Dispatcher:
             while True:
                 await self._wait(self._look())
 
-    async def _recover(self) -> None:
+    async def _record_new_start(self) -> None:
         """At start of the daemon, before any agent is let in: nobody is connected, nobody works.
 
         While the log volume is full that cannot be recorded; HTTP answers from the views meanwhile.
