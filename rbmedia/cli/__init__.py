@@ -13,11 +13,13 @@ import click
 from rbcore.errors import Damaged, RbError
 from rbmedia import __version__
 from rbmedia.cli.access import login, logout
+from rbmedia.cli.audit import audit
 from rbmedia.cli.completion import completion
 from rbmedia.cli.daemon import agent, serve
 from rbmedia.cli.objects import clients, pools
 from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
+from rbmedia.cli.simulate import simulate
 from rbmedia.cli.tasks import tasks
 from rbmedia.cli.work import backup, restore
 from rbmedia.exits import CommandFailed, Exit
@@ -45,7 +47,9 @@ for _command in (
     pools,
     repository,
     replay,
+    audit,
     views,
+    simulate,
     completion,
 ):
     rbmedia.add_command(_command)
