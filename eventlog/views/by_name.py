@@ -17,7 +17,7 @@ from eventlog.views.port import Query
 from eventlog.views.predicates import Where, shown_name_sql
 from eventlog.views.schema import Column, EntityTable, ViewSchema, current_index, quoted
 
-SORTED_ROWS_MAX: Final = 2_000
+SORTED_ROWS_MAX: Final = 200
 """Up to so many matching rows are simply sorted."""
 
 
