@@ -95,18 +95,20 @@ async def run_agent(
     *,
     network: Network | None = None,
     trees: Trees | None = None,
+    identity: Identity | None = None,
     on_state: Callable[[str], None] = lambda _state: None,
     task_status: trio.TaskStatus[Identity] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run until cancelled. ``on_state`` is told ``connecting``, ``waiting`` (for authorisation) and ``authorised``.
+    """Run until cancelled. ``identity``: instead of the one in the data directory. ``on_state`` is told ``connecting``, ``waiting`` (for authorisation) and ``authorised``.
 
     Raises ``RbError`` only for what no retry mends: keys that are damaged, no authority to trust, a wrong fingerprint.
     """
     if settings.nice:
         os.nice(settings.nice)
-    identity = await world.threads.run(
-        functools.partial(open_identity, settings.data_directory, world.randomness, hwid=settings.hwid)
-    )
+    if identity is None:
+        identity = await world.threads.run(
+            functools.partial(open_identity, settings.data_directory, world.randomness, hwid=settings.hwid)
+        )
     task_status.started(identity)
     if network is None:
         network = ClientNetwork(await _authority(settings, world))
