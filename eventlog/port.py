@@ -54,6 +54,8 @@ class LogStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventLog(Protocol):
+    """One order of all events, appended to by one writer. Everything read from it is on stable storage."""
+
     @property
     def head(self) -> int:
         """Position of the last event that is on stable storage; 0 for an empty log."""

@@ -26,6 +26,8 @@ class StoreFailed(Exception):
 
 
 class Store(Protocol):
+    """Where records stand: LMDB in the product, memory in simulation. One thread appends, any may read."""
+
     log_id: bytes
 
     @property

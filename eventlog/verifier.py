@@ -140,6 +140,8 @@ MAPS = {0xDE: ">H", 0xDF: ">I"}
 
 
 class Unpacker:
+    """MessagePack, as much of it as an event needs: reads one value after the other."""
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.offset = 0
