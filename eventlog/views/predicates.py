@@ -39,12 +39,14 @@ class Where:
     """Conjunction over the row alias ``t``.
 
     ``local``: it depends on the row version alone, so that a total can be brought from one position to another by looking at
-    the versions that began or ended between them.
+    the versions that began or ended between them. ``selective``: some clause is one that an index can answer, not only a look
+    at every row.
     """
 
     clauses: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     local: bool = True
+    selective: bool = False
 
     def bind(self, value: Any) -> str:
         """Bind ``value`` and return its mark."""
@@ -75,12 +77,16 @@ class PredicateBuilder:
         if not condition.value.isprintable():
             _refuse_surrogates(condition)
         self.where.clauses.append(f"({self._clause(column, condition)})")
+        by_index = condition.operator != "~" or column.kind is Kind.REFERENCE
+        if by_index and condition.operator != "!=" and column.sortable and condition.value:
+            self.where.selective = True
 
     def add_scope(self, name: str, allowed: Sequence[int]) -> None:
         """Only rows whose id or reference ``name`` is one of ``allowed``. A name that does not exist is a bug of the caller."""
         column = ID if name == "id" else self._table.columns[name]
         assert column is ID or column.kind is Kind.REFERENCE, "scopes are sets of ids"
         self.where.clauses.append(f"t.{column.quoted} IN {self._ids(allowed)}")
+        self.where.selective = True
 
     def _clause(self, column: Column, condition: Condition) -> str:
         operator, value = condition.operator, condition.value

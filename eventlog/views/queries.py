@@ -125,7 +125,7 @@ class TableReader:
         walked = self._index_in_order(key)
         if not walked:
             return "", ""
-        if where.clauses:
+        if where.selective:
             (rows,) = connection.execute(f"SELECT max(id) FROM {self._table.quoted}").fetchone()
             if (skip + query.limit) * (rows or 0) > total * total:
                 return "", "+"
