@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
+from eventlog.environment import Environment
 from eventlog.record import position_key
 from rbcore.events import Envelope
 
 INDEX_LAG_EVENTS = 256
+REBUILT_AT_ONCE_EVENTS = 10_000
+"""Events per transaction when indexes are made again from the events."""
 
 _SPAN = struct.Struct(">QQ")
 
@@ -71,12 +75,18 @@ class IndexTail:
     def batch_of(self, command_id: str) -> tuple[int, int] | None:
         return self._spans.get(command_id)
 
-    def stream_entries(self) -> Iterator[tuple[bytes, bytes]]:
+    def write(self, transaction: Any, environment: Environment) -> None:
+        """Put the entries into the databases."""
+        transaction.cursor(environment.streams).putmulti(self._stream_entries())
+        transaction.cursor(environment.commands).putmulti(self._command_entries())
+        transaction.put(b"indexed", position_key(self.indexed + self.events), db=environment.meta)
+
+    def _stream_entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Database entries, sorted: neighbours go to the same page."""
         for stream in sorted(self._streams):
             for version, position in self._streams[stream]:
                 yield stream_key(stream, version), position_key(position)
 
-    def command_entries(self) -> Iterator[tuple[bytes, bytes]]:
+    def _command_entries(self) -> Iterator[tuple[bytes, bytes]]:
         for command_id in sorted(self._spans):
             yield command_id.encode(), _SPAN.pack(*self._spans[command_id])

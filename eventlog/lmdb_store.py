@@ -15,7 +15,7 @@ from eventlog.chain import CHECKPOINT_EVERY_EVENTS, Chain, Sealed
 from eventlog.checkpoint import Checkpoint, Signer, decode_checkpoint, encode_checkpoint
 from eventlog.commit import Commit
 from eventlog.environment import FORMAT, Environment, WriterLock, opening
-from eventlog.index_tail import INDEX_LAG_EVENTS, IndexTail, stream_key, unpack_span
+from eventlog.index_tail import INDEX_LAG_EVENTS, REBUILT_AT_ONCE_EVENTS, IndexTail, stream_key, unpack_span
 from eventlog.merkle import SUBTREE_LEAVES, Frontier, complete_root
 from eventlog.record import (
     HASH_BYTES,
@@ -90,6 +90,8 @@ class LmdbStore:
         with self._lmdb.begin(write=True, db=self._environment.meta) as transaction:
             found = transaction.get(b"format")
             if found is None:
+                if transaction.stat(self._events)["entries"]:
+                    raise Refused(f"{self.path} holds an import that did not finish. Remove it and import again.")
                 transaction.put(b"format", FORMAT)
                 transaction.put(b"log_id", fresh_log_id)
                 transaction.put(b"signing_key", signer.public_key.encode())
@@ -168,6 +170,10 @@ class LmdbStore:
         tail = IndexTail(0 if indexed is None else key_position(indexed))
         for value in self.all_values(tail.indexed, self.size):
             tail.add(decode_value(value))
+            if tail.events == REBUILT_AT_ONCE_EVENTS:
+                with self._lmdb.begin(write=True) as transaction:
+                    tail.write(transaction, self._environment)
+                tail = IndexTail(tail.indexed + tail.events)
         return tail
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -197,7 +203,7 @@ class LmdbStore:
                         raise StoreFailed(f"The event log in {self.path} has an event {position} already.")
                     position += 1
                 if index_now:
-                    self._put_indexes(transaction, tail, sealed.frontier.size)
+                    tail.write(transaction, self._environment)
                 self._put_tree(transaction, sealed)
         except lmdb.Error as error:
             raise self._as_store_error(error) from error
@@ -217,11 +223,6 @@ class LmdbStore:
                 tail.add(envelope)
         return tail
 
-    def _put_indexes(self, transaction: Any, tail: IndexTail, size: int) -> None:
-        transaction.cursor(self._environment.streams).putmulti(tail.stream_entries())
-        transaction.cursor(self._environment.commands).putmulti(tail.command_entries())
-        transaction.put(b"indexed", position_key(size), db=self._environment.meta)
-
     def _put_tree(self, transaction: Any, sealed: Sealed) -> None:
         for number, root in sealed.subtrees:
             transaction.put(position_key(number), root, db=self._environment.subtrees)
@@ -239,7 +240,7 @@ class LmdbStore:
             return
         try:
             with self._lmdb.begin(write=True) as transaction:
-                self._put_indexes(transaction, tail, chain.size)
+                tail.write(transaction, self._environment)
                 if checkpoint is not None:
                     self._put_checkpoint(transaction, chain.size, checkpoint)
         except lmdb.Error as error:
