@@ -81,7 +81,7 @@ async def serve(
     config = _config(listen)
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
     context = _tls_context(listen)
-    bound = _bind(listen)
+    bound = await _bind(listen)
     lifespan = Lifespan(wrapped, config, {})
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
@@ -172,9 +172,11 @@ def _tls_context(listen: Listen) -> ssl.SSLContext:
     return context
 
 
-def _bind(listen: Listen) -> socket.socket:
-    """A listening socket. Its options go over to accepted ones: no delay, dead peers noticed."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+async def _bind(listen: Listen) -> socket.socket:
+    """A listening socket on the first address of the host, IPv4 before IPv6; every address when the host is one of the
+    unspecified ones. Its options go over to accepted ones: no delay, dead peers noticed."""
+    found = await trio.socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,7 +185,7 @@ def _bind(listen: Listen) -> socket.socket:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.setblocking(False)
-        bound.bind((listen.host, listen.port))
+        bound.bind(address)
         bound.listen(256)
     except BaseException:
         bound.close()
