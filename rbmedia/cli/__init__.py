@@ -13,7 +13,7 @@ import click
 from rbcore.errors import Damaged, RbError
 from rbmedia import __version__
 from rbmedia.cli.access import login, logout
-from rbmedia.cli.audit import audit
+from rbmedia.cli.audit import audit, index
 from rbmedia.cli.completion import completion
 from rbmedia.cli.daemon import agent, serve
 from rbmedia.cli.objects import clients, pools
@@ -48,6 +48,7 @@ for _command in (
     repository,
     replay,
     audit,
+    index,
     views,
     simulate,
     completion,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,63 @@ def verifier() -> None:
     import eventlog.verifier
 
     click.echo(Path(eventlog.verifier.__file__).read_text(encoding="utf-8"), nl=False)
+
+
+@audit.command("export")
+@offline
+@click.argument("file", type=_FILE)
+@click.option("--until", type=click.IntRange(0), default=None, help="The last position. Default: the head.")
+def export(shell: Shell, file: Path, until: int | None) -> None:
+    """Write the log to FILE, which must not exist, checking chain and signatures on the way. A daemon may be running."""
+    from eventlog.transfer import export_log
+
+    unfinished = file.with_name(file.name + ".unfinished")
+    if file.exists():
+        raise CommandFailed(f"{file} exists already; an export replaces nothing.", Exit.USAGE)
+    try:
+        with open(unfinished, "wb") as target:
+            end = export_log(Home(shell.settings.home).log, target, until)
+            target.flush()
+            os.fsync(target.fileno())
+        unfinished.rename(file)
+    except OSError as error:
+        raise CommandFailed(f"{file} cannot be written: {error}.") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    told = {"file": str(file), "events": end.events, "root": end.root.hex()}
+    shell.show(told, f"{end.events:,} events are in {file}; tree head {end.root.hex()}")
+
+
+@audit.command("import")
+@offline
+@click.argument("file", type=_FILE)
+def import_(shell: Shell, file: Path) -> None:
+    """Make the log of an export in a home that has none. A daemon also needs the signing key (secrets/) to go on with it."""
+    from eventlog.transfer import import_log
+
+    home = Home(shell.settings.home)
+    try:
+        with open(file, "rb") as source:
+            end = import_log(source, home.log)
+    except OSError as error:
+        raise CommandFailed(f"{file} cannot be read: {error}.") from None
+    told = {"home": str(home.path), "events": end.events, "root": end.root.hex()}
+    shell.show(told, f"{end.events:,} events are in {home.log}; tree head {end.root.hex()}")
+
+
+@click.group()
+def index() -> None:
+    """The indexes of the event log: they follow from its events."""
+
+
+@index.command("rebuild")
+@offline
+def rebuild_index(shell: Shell) -> None:
+    """Throw the log's indexes away and make them from the events. The daemon has to be stopped."""
+    from eventlog.rebuild import rebuild_indexes
+
+    rebuilt = rebuild_indexes(Home(shell.settings.home).log)
+    shell.show(rebuilt, f"The indexes of {rebuilt.events:,} events are made anew.")
 
 
 def _checkpoint(path: Path) -> Checkpoint:
