@@ -90,7 +90,7 @@ class Projector:
                 await self._start()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, nursery.cancel_scope)
-                    nursery.start_soon(self._follow)
+                    nursery.start_soon(self._follow, nursery.cancel_scope)
         finally:
             with _closing():
                 async with self._turn:
@@ -183,14 +183,17 @@ class Projector:
 
     # --- following the log ---------------------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
-        """Fold what the log gets."""
+    async def _follow(self, following: trio.CancelScope) -> None:
+        """Fold what the log gets. What went into a file that somebody else has replaced does not count: readers see the other one."""
         async for batch in self._log.subscribe(self._position):
             for start in range(0, len(batch), BATCH_EVENTS_MAX):
                 async with self._turn:
                     fresh = [one for one in batch[start : start + BATCH_EVENTS_MAX] if one.position > self._position]
                     if fresh:
                         await self._threads.run(partial(self._project, fresh))
+                        if self._replaced():
+                            following.cancel()
+                            return
                         self._moved_to(self._fold.position)
 
     async def _watch(self, following: trio.CancelScope) -> None:
@@ -198,11 +201,15 @@ class Projector:
         while True:
             await trio.sleep(WATCH_SECONDS)
             async with self._turn:
-                if files.current_generation(self._path) != self._generation or not self._path.exists():
-                    logger.warning(
-                        "%s is no longer the file that was written; starting again with what is there", self._path
-                    )
+                if self._replaced():
                     following.cancel()
+
+    def _replaced(self) -> bool:
+        """Whether the file that is written is no longer the one that is read."""
+        if files.current_generation(self._path) == self._generation and self._path.exists():
+            return False
+        logger.warning("%s is no longer the file that was written; starting again with what is there", self._path)
+        return True
 
     def _project(self, envelopes: Sequence[Envelope]) -> None:
         """One transaction."""
