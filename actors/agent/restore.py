@@ -72,6 +72,13 @@ class _Written(msgspec.Struct):
     files: int = 0
 
 
+class _Opened(msgspec.Struct):
+    """The blocks of a unit."""
+
+    plaintexts: dict[BlockId, memoryview] = {}
+    damage: dict[BlockId, str] = {}
+
+
 class Restore:
     """One attempt."""
 
@@ -84,6 +91,8 @@ class Restore:
         self._world = world
         self._sealing = sealing_of(work.order.archive, work.keys.master_key)
         self._hands = trio.CapacityLimiter(max(1, work.workers))
+        self._creating = trio.CapacityLimiter(1)
+        """Two threads that create files wait for each other in the kernel: the same wall time for half as much CPU again."""
         self._codecs: dict[str, list[BlockCodec]] = {}
         self._archives: list[str] = []
         self._large: dict[LargeJob, TargetFile] = {}
@@ -253,39 +262,38 @@ class Restore:
             answers.append((archive, await self._transfer.request(self._archives[archive], numbers)))
         for _, answer in answers:
             await answer.complete.wait()
+        threads = self._world.threads
         async with self._hands:
             codecs = {archive: self._take_codec(archive) for archive in wanted}
             try:
-                return await self._world.threads.run(partial(self._write, target, unit, answers, codecs))
+                opened = await threads.run(partial(_open_blocks, answers, codecs, unit.blocks))
             finally:
                 for archive, codec in codecs.items():
                     self._codecs[self._archives[archive]].append(codec)
+            problems: list[Problem] = []
+            if unit.pieces:
+                problems += await threads.run(partial(self._write_pieces, target, unit, opened))
+        if unit.files or unit.specials:
+            async with self._creating:
+                problems += await threads.run(partial(_write_files, target, unit, opened))
+        return _Written(unit, problems, unit.content_bytes, len(unit.files))
 
     def _take_codec(self, archive: int) -> BlockCodec:
         name = self._archives[archive]
         free = self._codecs.setdefault(name, [])
         return free.pop() if free else self._sealing.codec(name)
 
-    def _write(
-        self, target: TargetTree, unit: RestoreUnit, answers: list[tuple[int, Answer]], codecs: dict[int, BlockCodec]
-    ) -> _Written:
-        """Open the blocks and write the unit. On a worker thread."""
-        plaintexts, damage = _open_blocks(answers, codecs, unit.blocks)
+    def _write_pieces(self, target: TargetTree, unit: RestoreUnit, opened: _Opened) -> list[Problem]:
+        """Ranges of large files. On a worker thread."""
         problems: list[Problem] = []
-        files = [
-            SmallFile(entry, _pieces(entry.path, entry.extents, plaintexts, damage, problems)) for entry in unit.files
-        ]
-        problems += target.write_small(files)
-        problems += target.make_special(unit.specials)
         for piece in unit.pieces:
-            path = piece.job.entry.path
-            pieces = _pieces(path, piece.extents, plaintexts, damage, problems)
+            pieces = _pieces(piece.job.entry.path, piece.extents, opened, problems)
             try:
                 self._large_file(target, piece.job).write(pieces)
             except OSError as error:
                 if not piece.job.problem:
                     piece.job.problem = f"was not restored: {os.strerror(error.errno or 0)}"
-        return _Written(unit, problems, unit.content_bytes, len(unit.files))
+        return problems
 
     def _large_file(self, target: TargetTree, job: LargeJob) -> TargetFile:
         """The file of ``job``, created by whichever worker needs it first."""
@@ -384,39 +392,39 @@ def _implied(chosen: Sequence[Entry], known: set[bytes]) -> list[Entry]:
     return implied
 
 
-def _open_blocks(
-    answers: list[tuple[int, Answer]], codecs: dict[int, BlockCodec], wanted: set[BlockId]
-) -> tuple[dict[BlockId, memoryview], dict[BlockId, str]]:
-    """Plaintexts of the blocks, and why others cannot be had."""
-    plaintexts: dict[BlockId, memoryview] = {}
-    damage: dict[BlockId, str] = {}
+def _write_files(target: TargetTree, unit: RestoreUnit, opened: _Opened) -> list[Problem]:
+    """Whole files, and names without content. On a worker thread."""
+    problems: list[Problem] = []
+    files = [SmallFile(entry, _pieces(entry.path, entry.extents, opened, problems)) for entry in unit.files]
+    return problems + target.write_small(files) + target.make_special(unit.specials)
+
+
+def _open_blocks(answers: list[tuple[int, Answer]], codecs: dict[int, BlockCodec], wanted: set[BlockId]) -> _Opened:
+    """Plaintexts of the blocks, and why others cannot be had. On a worker thread."""
+    opened = _Opened()
     for archive, answer in answers:
         for header, payload in answer.blocks():
             block = (archive, header.number)
             try:
                 if block not in wanted or header.kind is not BlockKind.PAYLOAD:
                     raise ProtocolViolation(f"block {header.number} ({header.kind.name}) came unasked")
-                plaintexts[block] = memoryview(codecs[archive].open_payload(header, payload))
+                opened.plaintexts[block] = memoryview(codecs[archive].open_payload(header, payload))
             except Damaged as error:
-                damage[block] = error.message
+                opened.damage[block] = error.message
         answer.payloads.clear()
-    return plaintexts, damage
+    return opened
 
 
 def _pieces(
-    path: bytes,
-    extents: Sequence[Extent],
-    plaintexts: dict[BlockId, memoryview],
-    damage: dict[BlockId, str],
-    problems: list[Problem],
+    path: bytes, extents: Sequence[Extent], opened: _Opened, problems: list[Problem]
 ) -> list[tuple[int, memoryview]]:
     """(file offset, content) of what there is; a problem for each extent whose block is damaged or too short."""
     pieces: list[tuple[int, memoryview]] = []
     for extent in extents:
         block = (extent.archive, extent.block)
-        plaintext = plaintexts.get(block)
+        plaintext = opened.plaintexts.get(block)
         if plaintext is None:
-            why = damage.get(block, f"block {extent.block} is damaged in the pool")
+            why = opened.damage.get(block, f"block {extent.block} is damaged in the pool")
             problems.append(
                 (path, f"bytes {extent.file_offset} to {extent.file_offset + extent.length} are lost: {why}")
             )
