@@ -29,11 +29,14 @@ from eventlog.record import (
     record_hash,
     trailer_of,
 )
-from eventlog.store import StoreFailed, StoreFull
+from eventlog.store import COMMAND_ID_BYTES_MAX, StoreFailed, StoreFull
 from rbcore.errors import Damaged, Refused
 
 TAIL_CHECK_RECORDS = 64
 """Records whose chain is checked whenever the log is opened; all of them is ``audit verify``'s job."""
+
+RESUME_BYTES_MIN = 1 << 20
+"""What a volume that ran full must have free before a commit is tried again."""
 
 _NEWEST_VERSION = b"\xff" * 8
 
@@ -70,6 +73,7 @@ class LmdbStore:
         self._lmdb = self._environment.lmdb
         self._events = self._environment.events
         self._page_bytes: int = self._lmdb.stat()["psize"]
+        self._ran_full = False
         self._map_bytes_min = min(32 << 20, self._options.map_bytes // 8)
         try:
             with opening(path):
@@ -208,6 +212,7 @@ class LmdbStore:
         except lmdb.Error as error:
             raise self._as_store_error(error) from error
         self._chain.adopt(sealed)
+        self._ran_full = False
         if index_now:
             self._tail = IndexTail(sealed.frontier.size)
         else:
@@ -249,17 +254,23 @@ class LmdbStore:
         self._tail = IndexTail(chain.size)
 
     def room_problem(self) -> str | None:
-        volume = os.statvfs(self.path)
-        free_bytes = volume.f_bavail * volume.f_frsize
-        if free_bytes < self._options.free_bytes_min:
+        needed_bytes = self._options.free_bytes_min
+        if self._ran_full:
+            needed_bytes = max(needed_bytes, RESUME_BYTES_MIN)
+        free_bytes = self._free_bytes()
+        if free_bytes < needed_bytes:
             return (
                 f"read only: log volume full. {self.path} has {free_bytes >> 10} KiB free and needs "
-                f"{self._options.free_bytes_min >> 10} KiB; free some space there, writing resumes by itself."
+                f"{needed_bytes >> 10} KiB; free some space there, writing resumes by itself."
             )
         reserved_bytes, used_bytes = self.usage_bytes()
         if reserved_bytes - used_bytes < self._map_bytes_min:
             return self._map_full(used_bytes)
         return None
+
+    def _free_bytes(self) -> int:
+        volume = os.statvfs(self.path)
+        return volume.f_bavail * volume.f_frsize
 
     def _map_full(self, used_bytes: int) -> str:
         return (
@@ -268,10 +279,16 @@ class LmdbStore:
         )
 
     def _as_store_error(self, error: lmdb.Error) -> StoreFull | StoreFailed:
-        """Which of LMDB's errors can pass by themselves? A volume that is full, or a quota that is."""
+        """Which of LMDB's errors can pass by themselves? A volume that is full, or a quota that is.
+
+        A write that a full volume cuts short is reported as an input/output error: then the free space decides.
+        """
         if isinstance(error, lmdb.MapFullError):
             return StoreFull(self._map_full(self.usage_bytes()[1]))
-        if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error):
+        text = str(error)
+        cut_short = os.strerror(errno.EIO) in text and self._free_bytes() < RESUME_BYTES_MIN
+        if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in text or cut_short:
+            self._ran_full = True
             return StoreFull(
                 f"read only: log volume full. Free some space on the volume of {self.path}, writing resumes by itself."
             )
@@ -344,8 +361,11 @@ class LmdbStore:
         span = self._tail.batch_of(command_id)
         if span is not None:
             return span
+        key = command_id.encode()
+        if not 0 < len(key) <= COMMAND_ID_BYTES_MAX:
+            return None
         with self._lmdb.begin(db=self._environment.commands) as transaction:
-            value = transaction.get(command_id.encode())
+            value = transaction.get(key)
         return None if value is None else unpack_span(value)
 
     def newest_checkpoint(self) -> Checkpoint | None:

@@ -1,0 +1,1 @@
+"""What the event log must hold: on LMDB, in memory, damaged, full, crashed, copied, and by an auditor."""
