@@ -1,0 +1,1 @@
+"""Simulated histories: the real actors, virtual time, drawn faults."""
