@@ -17,7 +17,16 @@ import trio
 from actors.conversation import Answers, Conversation, ParcelCodec
 from actors.link import Link, LinkClosed
 from actors.mailbox import Mailbox
-from rbcore.errors import DeadlineExceeded, Failure, InvalidRequest, NotFound, ProtocolViolation, RbError, Unavailable
+from rbcore.errors import (
+    UNDECODABLE,
+    DeadlineExceeded,
+    Failure,
+    InvalidRequest,
+    NotFound,
+    ProtocolViolation,
+    RbError,
+    Unavailable,
+)
 from rbcore.messages import MESSAGE_BYTES_MAX
 from rbcore.ports import World
 
@@ -297,5 +306,5 @@ class _Peer:
 def _convert(content: msgspec.Raw, kind: type[Any]) -> Any:
     try:
         return msgspec.msgpack.decode(content, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ProtocolViolation(f"A message is no {kind.__name__}: {error}") from error

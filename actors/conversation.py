@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from actors.link import Link, LinkClosed
-from rbcore.errors import DeadlineExceeded, Failure, ProtocolViolation, RbError, Unavailable
+from rbcore.errors import UNDECODABLE, DeadlineExceeded, Failure, ProtocolViolation, RbError, Unavailable
 from rbcore.ports import World
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class ParcelCodec:
             raise ProtocolViolation(f"A message of {len(data)} bytes is over the bound of {self._bytes_max}.")
         try:
             message: Message = self._decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise ProtocolViolation(f"A message of {len(data)} bytes is none of this protocol: {error}") from error
         if not 0 < len(message.id) <= 128 or len(message.reply_to) > 128:
             raise ProtocolViolation("A message has no usable id.")

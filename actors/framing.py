@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 import trio
 
-from rbcore.errors import ProtocolViolation, Unavailable
+from rbcore.errors import UNDECODABLE, ProtocolViolation, Unavailable
 from rbcore.messages import FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, DataFrame
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -91,7 +91,7 @@ class DataChannel:
         await self._fill(start)
         try:
             frame = _decoder.decode(memoryview(self._arrived)[_LENGTHS.size : start])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise ProtocolViolation(f"a frame's header cannot be decoded: {error}") from None
         await self._fill(total)
         if len(self._arrived) == total:

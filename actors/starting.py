@@ -120,4 +120,8 @@ def _described(backup: Backup) -> Archive:
 
 
 def _extensions_of(task: Task) -> dict[str, object]:
-    return {name: value for name, value in task.parameters.items() if name != "restore_task"}
+    """Module parameters as the agent takes them: by name. What belongs to the module wins over what is common to all."""
+    flat: dict[str, object] = {}
+    for extension in ("common_modules_extensions", "module_extensions"):
+        flat |= task.parameters.get(extension, {}).get("parameters", {})
+    return flat

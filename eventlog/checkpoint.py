@@ -23,7 +23,7 @@ from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 
 from eventlog.record import HASH_BYTES, LOG_ID_BYTES
-from rbcore.errors import Damaged, Refused
+from rbcore.errors import UNDECODABLE, Damaged, Refused
 
 CHECKPOINT_LABEL = "rbmedia-log-checkpoint-v1"
 SIGNING_KEY_FILE = "log-signing-key.pem"
@@ -86,7 +86,7 @@ def decode_checkpoint(value: bytes) -> Checkpoint:
     """Raises ``Damaged``."""
     try:
         return _decode_checkpoint(value)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Damaged(f"A stored checkpoint of the event log cannot be decoded: {error}") from error
 
 

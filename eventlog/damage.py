@@ -21,7 +21,7 @@ from eventlog.record import (
     record_hash,
     trailer_of,
 )
-from rbcore.errors import Damaged
+from rbcore.errors import UNDECODABLE, Damaged
 from rbcore.events import Envelope
 
 SEARCHED_PAYLOAD_BYTES_MAX = 8192
@@ -113,7 +113,7 @@ def _field_at(payload: bytes, offset: int) -> str:
     """Name of the envelope field that holds the byte at ``offset`` of an undamaged payload."""
     try:
         fields = msgspec.msgpack.decode(payload)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return ""
     names = [*Envelope.__struct_fields__, "answer"]
     end = 1

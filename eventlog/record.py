@@ -22,7 +22,7 @@ from hashlib import sha256
 
 import msgspec
 
-from rbcore.errors import Damaged
+from rbcore.errors import UNDECODABLE, Damaged
 from rbcore.events import Envelope
 
 LEAF_TAG = b"\x00"
@@ -88,7 +88,7 @@ def decode_value(value: bytes) -> Envelope:
     """The envelope in a stored value. Raises ``Damaged``; never another exception."""
     try:
         return _decode_envelope(value[:-TRAILER_BYTES])
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Damaged(f"A record of the event log cannot be decoded: {error}") from error
 
 
@@ -96,7 +96,7 @@ def decode_answer(value: bytes) -> bytes:
     """The answer that the last record of a batch carries; empty for other records. Raises ``Damaged``."""
     try:
         return _decode_closing(value[:-TRAILER_BYTES]).answer
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Damaged(f"A record of the event log cannot be decoded: {error}") from error
 
 
@@ -104,5 +104,5 @@ def decode_time(value: bytes) -> int:
     """Time of the event in nanoseconds, without decoding the rest. Raises ``Damaged``."""
     try:
         return _decode_time(value[:-TRAILER_BYTES]).time_ns
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Damaged(f"A record of the event log cannot be decoded: {error}") from error

@@ -38,7 +38,7 @@ from eventlog.record import (
     record_hash,
     trailer_of,
 )
-from rbcore.errors import Damaged, Refused
+from rbcore.errors import UNDECODABLE, Damaged, Refused
 
 MAGIC = b"RBLOGEX1"
 BODY_BYTES_MAX = 64 << 20
@@ -242,7 +242,7 @@ def _header(frames: Iterator[tuple[int, bytes, int]]) -> ExportHeader:
     kind, body, offset = next(frames, (_END, b"", len(MAGIC)))
     try:
         header = msgspec.msgpack.decode(body, type=ExportHeader) if kind == _HEADER else None
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         header = None
     if header is None or len(header.log_id) != LOG_ID_BYTES:
         raise Damaged(f"The export is damaged at byte {offset}: it does not start with a header.")
@@ -252,7 +252,7 @@ def _header(frames: Iterator[tuple[int, bytes, int]]) -> ExportHeader:
 def _check_end(body: bytes, chain: _Chain, offset: int) -> ExportEnd:
     try:
         end = msgspec.msgpack.decode(body, type=ExportEnd)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Damaged(f"The export is damaged at byte {offset}: {error}") from error
     if end.events != chain.frontier.size or end.root != chain.frontier.root():
         raise Damaged(

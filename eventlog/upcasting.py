@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from rbcore.errors import Damaged
+from rbcore.errors import UNDECODABLE, Damaged
 from rbcore.events import Envelope, Event, all_events
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -56,7 +56,7 @@ class Upcasting:
             body: dict[str, Any] = msgspec.msgpack.decode(envelope.body, type=dict)
             for schema in range(envelope.schema, newest):
                 body = self._steps[envelope.type, schema](body)
-        except (msgspec.MsgspecError, KeyError) as error:
+        except (*UNDECODABLE, KeyError) as error:
             raise Damaged(f"The body of event {envelope.position} ({envelope.type}) is damaged: {error}") from error
         return msgspec.structs.replace(envelope, schema=newest, body=msgspec.Raw(msgspec.msgpack.encode(body)))
 
@@ -71,7 +71,7 @@ class Upcasting:
                 f"Event {envelope.position} has the type {envelope.type!r}, which this version does not know. "
                 "The log was written by a newer version: use that one."
             ) from None
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise Damaged(f"The body of event {envelope.position} ({envelope.type}) is damaged: {error}") from error
 
 

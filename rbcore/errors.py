@@ -10,7 +10,7 @@ they stay ordinary Python exceptions and are bugs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -144,6 +144,10 @@ def _descendants(kind: type[RbError]) -> list[type[RbError]]:
         found += [child, *_descendants(child)]
     return found
 
+
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Everything that msgspec raises for bytes that are not what they should be: text that is no UTF-8 and nesting without end
+come as errors of the interpreter's."""
 
 _BY_CODE: dict[str, type[RbError]] = {kind.code: kind for kind in _descendants(RbError)}
 assert len(_BY_CODE) == len(_descendants(RbError)), "every error has a code of its own"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from rbcore.errors import UNDECODABLE
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     url: str
@@ -36,6 +38,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_endpoint(path: Path) -> Endpoint | None:
     """None when no daemon wrote one, or what stands there is not one."""
-    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+    with contextlib.suppress(FileNotFoundError, *UNDECODABLE):
         return msgspec.json.decode(path.read_bytes(), type=Endpoint)
     return None

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from rbcore.errors import UNDECODABLE
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One login at one daemon."""
@@ -75,7 +77,7 @@ class SessionFile:
             os.close(descriptor)
 
     def _read(self) -> dict[str, Session]:
-        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+        with contextlib.suppress(FileNotFoundError, *UNDECODABLE):
             return msgspec.json.decode(self.path.read_bytes(), type=dict[str, Session])
         return {}
 

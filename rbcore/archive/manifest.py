@@ -22,7 +22,7 @@ from rbcore.archive.model import (
     ManifestIndexRow,
     Trailer,
 )
-from rbcore.errors import Damaged, TooLarge
+from rbcore.errors import UNDECODABLE, Damaged, TooLarge
 
 MANIFEST_MAGIC: Final = b"RBM1"
 TRAILER_MAGIC: Final = b"RBT1"
@@ -40,7 +40,6 @@ _ARRAY32: Final = struct.Struct(">BI")
 _HEAD_BYTES: Final = len(MANIFEST_MAGIC) + _ARRAY32.size
 _NAME = re.compile(r"[0-9a-f]{32}")
 
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on bytes that are not what was asked for; text that is not UTF-8 has no error of its own there."""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -257,7 +256,7 @@ def decode_trailer(plaintext: Buffer) -> Trailer:
         raise Damaged("no trailer: wrong magic")
     try:
         trailer = _trailer_decoder.decode(view[4:])
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise Damaged(f"trailer cannot be decoded: {error}") from None
     if trailer.version != TRAILER_VERSION:
         raise Damaged(f"trailer version {trailer.version} is not known (this reader knows {TRAILER_VERSION})")
@@ -281,7 +280,7 @@ def _decode(plaintext: Buffer) -> list[Entry]:
         raise Damaged("no manifest block: wrong magic")
     try:
         entries = _entries_decoder.decode(view[4:])
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise Damaged(f"manifest block cannot be decoded: {error}") from None
     if not entries:
         raise Damaged("manifest block without entries")

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from eventlog.checkpoint import Checkpoint
+from rbcore.errors import UNDECODABLE
 from rbmedia.cli.shell import Shell, offline, printable
 from rbmedia.exits import CommandFailed, Exit
 from rbmedia.settings import Home
@@ -136,7 +137,7 @@ def rebuild_index(shell: Shell) -> None:
 def _checkpoint(path: Path) -> Checkpoint:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise CommandFailed(f"{path} is not a checkpoint: {error}.", Exit.USAGE) from None
 
 

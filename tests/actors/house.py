@@ -92,7 +92,9 @@ class House:
         assert client is not None
         return client
 
-    async def queue_backup(self, client: Client, resource: Path, **changes: Any) -> int:
+    async def queue_backup(
+        self, client: Client, resource: Path, *, extensions: dict[str, Any] | None = None, **changes: Any
+    ) -> int:
         task = {
             "resource_type": "File system",
             "resource": str(resource),
@@ -104,7 +106,8 @@ class House:
             "storage_duration": "1 year",
             "archiving": False,
         }
-        return (await self.execute(QueueBackup(task={**task, **changes}))).ids[0]
+        command = QueueBackup(task={**task, **changes}, module_extensions={"parameters": extensions or {}})
+        return (await self.execute(command)).ids[0]
 
     async def backup(self, client: Client, resource: Path, **changes: Any) -> Backup:
         return self.backup_of(await self.done(await self.queue_backup(client, resource, **changes)))

@@ -82,3 +82,22 @@ async def test_the_authority_is_fetched_by_its_fingerprint(tmp_path: Path) -> No
         await daemon.authorise(agent.hwid)
         assert (tmp_path / "agent" / "ca.pem").read_text() == (tmp_path / "pki" / "ca.pem").read_text()
         nursery.cancel_scope.cancel()
+
+
+async def test_module_parameters_reach_the_agent(tmp_path: Path) -> None:
+    """As they stand in the manual's body: the script before the backup runs, on the client, and its output is in the journal."""
+    source = make_tree(tmp_path / "source")
+    script = tmp_path / "before.sh"
+    script.write_text(f"#!/bin/sh\necho frozen; date > {source}/from-the-script\n")
+    script.chmod(0o700)
+    async with house(tmp_path) as daemon, trio.open_nursery() as nursery:
+        agent = await start_agent(nursery, tmp_path)
+        client = await daemon.authorise(agent.hwid)
+        task_id = await daemon.queue_backup(
+            client, source, extensions={"script_before_snapshot": str(script), "worker_parallelism": 1}
+        )
+        backup = daemon.backup_of(await daemon.done(task_id))
+        assert any("frozen" in line for line in daemon.notes(task_id))
+        await daemon.restore(backup, tmp_path / "restored")
+        assert (tmp_path / "restored" / "from-the-script").exists()
+        nursery.cancel_scope.cancel()

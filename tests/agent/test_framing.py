@@ -71,6 +71,7 @@ async def test_a_cancelled_receive_loses_nothing() -> None:
         struct.pack("<II", 10, FRAME_PAYLOAD_BYTES_MAX + 1),
         struct.pack("<II", 4, 0) + b"\xff\xff\xff\xff",
         struct.pack("<II", 2, 0) + msgspec.msgpack.encode([1]),
+        struct.pack("<II", 8, 0) + b"\x81\xa4type\xa1\xff",
         struct.pack("<II", 18, 0) + msgspec.msgpack.encode({"type": "Unheard"}) + b"\0\0\0\0\0",
     ],
 )
