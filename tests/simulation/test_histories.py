@@ -72,6 +72,7 @@ def test_a_lost_archive_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         volume = history.site.volume
         for backup in history.watch.state.tables["backup"].values():
             volume.remove(f"{backup.archive[:2]}/{backup.archive}")
+            volume.sync_directory(backup.archive[:2])
             return
 
     monkeypatch.setattr(History, "_mend", lose_an_archive)
