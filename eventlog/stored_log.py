@@ -31,6 +31,7 @@ class StoredLog:
         self._sequencer = Sequencer(store)
         self._durable = store.size
         self._advanced = trio.lowlevel.ParkingLot()
+        self._resumed = trio.lowlevel.ParkingLot()
         self._rollbacks: list[Callable[[int], None]] = []
         self._refusal: tuple[type[RbError], str] | None = None
         """Why nothing can be written now."""
@@ -109,11 +110,13 @@ class StoredLog:
     def _room_again(self) -> None:
         if self._refusal is not None and issubclass(self._refusal[0], ReadOnly):
             self._refusal = None
+            self._resumed.unpark_all()
 
     def _close(self) -> None:
         """No batch is accepted and no subscriber waits after this."""
         self._closed = True
         self._advanced.unpark_all()
+        self._resumed.unpark_all()
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -163,6 +166,20 @@ class StoredLog:
             if self._closed:
                 raise Unavailable("The event log is closed.")
             await self._advanced.park()
+
+    async def writable(self) -> None:
+        """Return when batches are accepted: at once, or when a full volume has room again. Raises ``Unavailable`` when that will
+        not happen by itself."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            if self._closed:
+                raise Unavailable("The event log is closed.")
+            if self._refusal is None:
+                return
+            kind, reason = self._refusal
+            if not issubclass(kind, ReadOnly):
+                raise kind(reason)
+            await self._resumed.park()
 
     def statistics(self) -> LogStatistics:
         reserved_bytes, used_bytes = self._store.usage_bytes()

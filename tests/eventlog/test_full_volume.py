@@ -35,7 +35,9 @@ def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         command = ["mount", "-o", "loop", str(image), str(place)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        pytest.skip(f"NOT TESTED: a full {request.param} volume; mounting is not permitted here: {mounted.stderr.strip()}")
+        pytest.skip(
+            f"NOT TESTED: a full {request.param} volume; mounting is not permitted here: {mounted.stderr.strip()}"
+        )
     try:
         yield place
     finally:
@@ -56,8 +58,8 @@ async def fill_up(log: LmdbLog, *, text: str = "x" * 20_000) -> tuple[int, ReadO
 
 async def writable_again(log: LmdbLog) -> None:
     with trio.fail_after(10):
-        while log.statistics().read_only_reason:
-            await trio.sleep(0.01)
+        await log.writable()
+    assert log.statistics().read_only_reason == ""
 
 
 @pytest.mark.parametrize("free_bytes_min", [0, 2 << 20], ids=["until the file system says so", "with a floor"])
@@ -127,9 +129,7 @@ async def test_a_log_opened_on_a_full_volume_reads(volume: Path, tmp_path: Path)
         except OSError:
             pass
     options = StoreOptions(free_bytes_min=1 << 20, map_bytes=1 << 30)
-    async with open_log(
-        volume / "log", secrets=tmp_path / "secrets", options=options, probe_seconds=0.05
-    ) as log:
+    async with open_log(volume / "log", secrets=tmp_path / "secrets", options=options, probe_seconds=0.05) as log:
         assert decode_event(next(iter(log.read()))) == note()
         with pytest.raises(ReadOnly):
             await log.submit(batch("refused")).durable()
@@ -175,5 +175,7 @@ async def test_a_writer_that_breaks_is_heard_of(tmp_path: Path, monkeypatch: pyt
             await log.submit(batch("a")).durable()
         with pytest.raises(Unavailable, match="Input/output error"):
             log.submit(batch("b"))
+        with pytest.raises(Unavailable, match="Input/output error"):
+            await log.writable()
         monkeypatch.undo()
         assert len(list(log.read())) == 3

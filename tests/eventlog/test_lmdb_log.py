@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import lmdb
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -87,8 +88,6 @@ async def test_checkpoints_are_signed_now_and_then_and_at_the_end(tmp_path: Path
     async with open_log(tmp_path / "log", secrets=tmp_path / "secrets", options=options) as log:
         await fill(log, 250, group=10)
         running = (log.path / "checkpoint.json").read_bytes()
-    import msgspec
-
     for data, size in ((running, 200), ((tmp_path / "log" / "checkpoint.json").read_bytes(), 250)):
         checkpoint = msgspec.json.decode(data, type=Checkpoint)
         assert checkpoint.signature_holds()
@@ -117,14 +116,11 @@ async def test_a_log_with_a_hole_or_a_damaged_tail_is_not_opened(tmp_path: Path)
             pass
 
 
-@pytest.mark.parametrize("content", [b"", b"not lmdb" * 4096, bytes(1 << 16)])
+@pytest.mark.parametrize("content", [b"not lmdb" * 4096, bytes(1 << 16)])
 async def test_a_file_that_is_no_log_is_told_in_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = await make_log(tmp_path, 3)
     (path / "data.mdb").write_bytes(content)
-    if not content:
-        (path / "data.mdb").unlink()
-        (path / "data.mdb").mkdir()
-    with pytest.raises((Damaged, Exception), match="event log"):
+    with pytest.raises(Damaged, match="of the event log is damaged"):
         async with open_log(path, secrets=tmp_path / "secrets"):
             pass
 
@@ -167,7 +163,7 @@ trio.run(main, Path(sys.argv[1]))
 
 
 @pytest.mark.slow
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     acknowledged: set[str] = set()
     for lines in (1, 40, 300, 7, 150):
         process = subprocess.Popen([sys.executable, "-c", _APPENDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -178,17 +174,20 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         acknowledged.update(process.stdout.read().split("\n")[:-1])
         process.wait()
         process.stdout.close()
-        async with open_log(tmp_path / "log", secrets=tmp_path / "secrets") as log:
-            events = list(log.read())
-            versions: dict[str, int] = {}
-            for position, envelope in enumerate(events, start=1):
-                assert envelope.position == position
-                versions[envelope.stream] = versions.get(envelope.stream, 0) + 1
-                assert envelope.version == versions[envelope.stream]
-            kept = [one.command_id for one in events]
-            assert acknowledged <= set(kept)
-            assert all(kept.count(command_id) == 3 for command_id in list(acknowledged)[:50]), "batches land whole"
-            assert all(log.answer_of(command_id) == b"answer" for command_id in acknowledged)
+        trio.run(_all_is_there, tmp_path, acknowledged)
+
+
+async def _all_is_there(home: Path, acknowledged: set[str]) -> None:
+    async with open_log(home / "log", secrets=home / "secrets") as log:
+        versions: dict[str, int] = {}
+        kept: dict[str, int] = {}
+        for position, envelope in enumerate(log.read(), start=1):
+            versions[envelope.stream] = versions.get(envelope.stream, 0) + 1
+            kept[envelope.command_id] = kept.get(envelope.command_id, 0) + 1
+            assert (envelope.position, envelope.version) == (position, versions[envelope.stream])
+        assert acknowledged <= set(kept)
+        assert set(kept.values()) == {3}, "batches land whole"
+        assert all(log.answer_of(command_id) == b"answer" for command_id in kept)
 
 
 _streams = st.sampled_from(["task/1", "task/2", "pool/1", "client/77"])
@@ -197,7 +196,9 @@ _batches = st.lists(st.lists(_streams, min_size=1, max_size=6), max_size=30)
 
 @settings(max_examples=15, deadline=None)
 @given(lives=st.lists(_batches, min_size=1, max_size=4))
-def test_random_batches_over_several_lives(tmp_path_factory: pytest.TempPathFactory, lives: list[list[list[str]]]) -> None:
+def test_random_batches_over_several_lives(
+    tmp_path_factory: pytest.TempPathFactory, lives: list[list[list[str]]]
+) -> None:
     home = tmp_path_factory.mktemp("lives")
     versions: dict[str, int] = {}
     submitted: list[tuple[str, int, str]] = []
