@@ -18,9 +18,10 @@ from typing import Any
 
 import trio
 from hypercorn.config import Config
+from hypercorn.logging import Logger
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper
+from hypercorn.typing import AppWrapper, ResponseSummary, WWWScope
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
@@ -150,8 +151,18 @@ def _keep_cancellation(error: BaseException) -> None:
             raise extraordinary
 
 
+class _AccessLines(Logger):
+    """One line per request. Hypercorn writes one more, without a status, for each stream that is closed before the end of its
+    answer has been seen off, which with Quart-Trio is nearly each."""
+
+    async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
+        if response is not None:
+            await super().access(request, response, request_time)
+
+
 def _config(listen: Listen) -> Config:
     config = Config()
+    config.logger_class = _AccessLines
     config.alpn_protocols = ["http/1.1"]
     config.include_server_header = False
     config.keep_alive_timeout = listen.keep_alive_seconds

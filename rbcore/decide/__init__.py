@@ -14,19 +14,26 @@ from collections.abc import Callable
 from typing import Any
 
 from rbcore.commands import Command, Context
-from rbcore.decide import access, assign, clients, installation, queue, records, repository, tasks
+from rbcore.decide.access import DECIDERS as ACCESS
+from rbcore.decide.assign import DECIDERS as ASSIGN
+from rbcore.decide.clients import DECIDERS as CLIENTS
 from rbcore.decide.decision import Decision
+from rbcore.decide.installation import DECIDERS as INSTALLATION
+from rbcore.decide.queue import DECIDERS as QUEUE
+from rbcore.decide.records import DECIDERS as RECORDS
+from rbcore.decide.repository import DECIDERS as REPOSITORY
+from rbcore.decide.tasks import DECIDERS as TASKS
 from rbcore.state import State
 
 _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
-    **records.DECIDERS,
-    **installation.DECIDERS,
-    **clients.DECIDERS,
-    **queue.DECIDERS,
-    **assign.DECIDERS,
-    **tasks.DECIDERS,
-    **repository.DECIDERS,
-    **access.DECIDERS,
+    **RECORDS,
+    **INSTALLATION,
+    **CLIENTS,
+    **QUEUE,
+    **ASSIGN,
+    **TASKS,
+    **REPOSITORY,
+    **ACCESS,
 }
 assert set(_DECIDERS) == set(Command.__subclasses__()), "every command is decided"
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import trio
 from argon2 import profiles
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 

@@ -77,6 +77,7 @@ async def test_the_documented_walk_over_tls(house: House, tmp_path: Path, caplog
         assert "server" not in listed.headers
     lines = [record.getMessage() for record in caplog.records if record.name == "rbmedia.access"]
     assert any("GET /api/v1/pool_list/ 1.1 200" in line for line in lines)
+    assert len(lines) == 7, "one line per request"
     secrets = (PASSWORD, headers["Authorization"].split()[1], headers["X-CSRF-TOKEN"])
     assert not any(secret in caplog.text for secret in secrets)
 
