@@ -34,7 +34,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = {
     "small": {"full": 1.0, "again": 0.5, "restore": 1.2},
     "large": {"full": 0.6, "restore": 1.0, "verify": 0.8},
 }
-"""Our time divided by restic's, at most (the project's first issue)."""
+"""Our time divided by restic's, at most (our own target)."""
 MEMORY_MIB_MAX = 500
 
 
