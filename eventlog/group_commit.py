@@ -94,35 +94,40 @@ class GroupCommit:
     # --- in the writer thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Nothing stands between telling the loop and waiting for the next batch: the two threads share the interpreter's lock, and
+        whatever this one still did would hold up the one that was just woken."""
         try:
             self._no_room = self._actions.room_problem()
-            running = True
-            while running:
-                group, running = self._gather()
-                group = [commit for commit in group if commit.epoch != self._failed_epoch]
+            get, empty = self._queue.get, self._queue.empty
+            item = get()
+            while item is not None:
+                group = [item]
+                last = False if empty() else self._gather(group)
+                if group[0].epoch == self._failed_epoch:
+                    group = [commit for commit in group if commit.epoch != self._failed_epoch]
                 if group:
                     self._commit(group)
+                item = None if last else self._wait_for_room() if self._full else get()
             self._actions.finish()
         finally:
             self._doorbell.ring(self._ended.set)
 
-    def _gather(self) -> tuple[list[Commit], bool]:
-        """Wait for one batch, take what else is there up to the bounds: (batches, whether to go on)."""
-        item = self._wait()
-        group: list[Commit] = []
-        group_bytes = 0
-        while item is not None:
-            group.append(item)
-            group_bytes += item.payload_bytes
-            if len(group) >= GROUP_BATCHES_MAX or group_bytes >= GROUP_BYTES_MAX:
-                return group, True
+    def _gather(self, group: list[Commit]) -> bool:
+        """Add what else is there, up to the bounds; whether nothing comes after it."""
+        group_bytes = group[0].payload_bytes
+        while len(group) < GROUP_BATCHES_MAX and group_bytes < GROUP_BYTES_MAX:
             try:
                 item = self._queue.get_nowait()
             except Empty:
-                return group, True
-        return group, False
+                break
+            if item is None:
+                return True
+            group.append(item)
+            group_bytes += item.payload_bytes
+        return False
 
-    def _wait(self) -> Commit | None:
+    def _wait_for_room(self) -> Commit | None:
+        """The next batch; until there is one, look for room now and then."""
         while self._full:
             try:
                 return self._queue.get(timeout=self._probe_seconds)
@@ -147,10 +152,10 @@ class GroupCommit:
             logger.exception("event log: the writer failed")
             failure = Unavailable, f"The event log in {self._name} cannot be written: {bug!r}. Restart the daemon."
         else:
-            self._doorbell.ring(self._events.committed, group)
             self._commits += 1
             if self._commits % LOOK_FOR_ROOM_COMMITS == 0:
                 self._no_room = self._actions.room_problem()
+            self._doorbell.ring(self._events.committed, group)
             return
         self._failed_epoch = group[0].epoch
         self._doorbell.ring(self._events.failed, *failure)
