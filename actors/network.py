@@ -15,6 +15,7 @@ import trio
 
 from actors.bus_nng import NngDialLink, NngListener, client_tls, dial, server_tls
 from actors.link import LinkClosed
+from actors.tls_stream import TlsStream
 from drivers.tls import SERVER_NAME, Authority, client_context
 from rbcore.errors import Unavailable
 
@@ -58,7 +59,7 @@ class ServerNetwork:
 
         async def one(plain: trio.SocketStream) -> None:
             address = "{}:{}".format(*plain.socket.getpeername()[:2])
-            secure = trio.SSLStream(plain, self._context, server_side=True)
+            secure = TlsStream(plain, self._context, server_side=True)
             try:
                 with trio.fail_after(HANDSHAKE_SECONDS_MAX):
                     await secure.do_handshake()
@@ -111,7 +112,7 @@ class ClientNetwork:
             with trio.fail_after(STREAM_DIAL_SECONDS_MAX):
                 plain = await trio.open_tcp_stream(host, port)
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                secure = trio.SSLStream(plain, self._context, server_hostname=SERVER_NAME)
+                secure = TlsStream(plain, self._context, server_hostname=SERVER_NAME)
                 try:
                     await secure.do_handshake()
                 except BaseException:
