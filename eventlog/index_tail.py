@@ -1,8 +1,8 @@
 """The newest index entries, in memory until they are worth writing.
 
-Dirtying the leaf pages of two indexes costs a lone commit a tenth of its time, and they follow from the events anyway. So they are written
-with every commit that has at least :data:`INDEX_LAG_EVENTS` events to index, in its transaction; what is newer than that stands here, and
-is made again from the events when the log is opened.
+Dirtying the leaf pages of two indexes costs a lone commit a tenth of its time, and many commits in a row dirty the same pages again and
+again; yet they follow from the events. So they are written with the commit that leaves :data:`INDEX_LAG_EVENTS` events to index, in its
+transaction; what is newer than that stands here, and is made again from the events when the log is opened.
 
 The writer thread fills a tail and replaces it by an empty one when its entries are committed; other threads only look things up.
 Look into the tail before the database: what is in neither is in neither.
@@ -18,7 +18,7 @@ from eventlog.environment import Environment
 from eventlog.record import position_key
 from rbcore.events import Envelope
 
-INDEX_LAG_EVENTS = 256
+INDEX_LAG_EVENTS = 2048
 REBUILT_AT_ONCE_EVENTS = 10_000
 """Events per transaction when indexes are made again from the events."""
 

@@ -34,7 +34,7 @@ class LmdbLog(StoredLog):
         self._exported_size = 0
         self._writer = GroupCommit(
             str(store.path),
-            WriterActions(append=self._append, room_problem=store.room_problem, finish=self._finish),
+            WriterActions(append=self._append, room_problem=self._look_after_room, finish=self._finish),
             WriterEvents(committed=self._committed, failed=self._taken_back, room_again=self._room_again),
             probe_seconds,
         )
@@ -68,6 +68,16 @@ class LmdbLog(StoredLog):
         self._lmdb.append(group)
         if self._lmdb.checkpointed_size != self._exported_size:
             self._export_checkpoint()
+
+    def _look_after_room(self) -> str | None:
+        problem = self._lmdb.room_problem()
+        if problem is None:
+            try:
+                self._lmdb.extend_runway()
+            except OSError as error:
+                # Commits then grow the file themselves, and say so if they cannot.
+                logger.info("event log: no space could be written ahead: %s", error)
+        return problem
 
     def _finish(self) -> None:
         try:

@@ -14,7 +14,7 @@ import msgspec
 from eventlog.chain import CHECKPOINT_EVERY_EVENTS, Chain, Sealed
 from eventlog.checkpoint import Checkpoint, Signer, decode_checkpoint, encode_checkpoint
 from eventlog.commit import Commit
-from eventlog.environment import FORMAT, Environment, WriterLock, opening
+from eventlog.environment import DATA_FILE, FORMAT, Environment, WriterLock, opening
 from eventlog.index_tail import INDEX_LAG_EVENTS, REBUILT_AT_ONCE_EVENTS, IndexTail, stream_key, unpack_span
 from eventlog.merkle import SUBTREE_LEAVES, Frontier, complete_root
 from eventlog.record import (
@@ -29,6 +29,7 @@ from eventlog.record import (
     record_hash,
     trailer_of,
 )
+from eventlog.runway import RUNWAY_BYTES, Runway
 from eventlog.store import COMMAND_ID_BYTES_MAX, StoreFailed, StoreFull
 from rbcore.errors import Damaged, Refused
 
@@ -70,6 +71,7 @@ class LmdbStore:
         except BaseException:
             self._lock.release()
             raise
+        self._runway = Runway(path / DATA_FILE)
         self._lmdb = self._environment.lmdb
         self._events = self._environment.events
         self._page_bytes: int = self._lmdb.stat()["psize"]
@@ -85,6 +87,7 @@ class LmdbStore:
             raise
 
     def close(self) -> None:
+        self._runway.close()
         self._environment.close()
         self._lock.release()
 
@@ -254,10 +257,7 @@ class LmdbStore:
         self._tail = IndexTail(chain.size)
 
     def room_problem(self) -> str | None:
-        needed_bytes = self._options.free_bytes_min
-        if self._ran_full:
-            needed_bytes = max(needed_bytes, RESUME_BYTES_MIN)
-        free_bytes = self._free_bytes()
+        free_bytes, needed_bytes = self._free_bytes(), self._needed_bytes()
         if free_bytes < needed_bytes:
             return (
                 f"read only: log volume full. {self.path} has {free_bytes >> 10} KiB free and needs "
@@ -267,6 +267,14 @@ class LmdbStore:
         if reserved_bytes - used_bytes < self._map_bytes_min:
             return self._map_full(used_bytes)
         return None
+
+    def extend_runway(self) -> None:
+        """Make the next commits cheap, if there is plenty of room. Called by the writer now and then."""
+        if self._free_bytes() >= 2 * RUNWAY_BYTES + self._needed_bytes():
+            self._runway.extend(self.usage_bytes()[1])
+
+    def _needed_bytes(self) -> int:
+        return max(self._options.free_bytes_min, RESUME_BYTES_MIN) if self._ran_full else self._options.free_bytes_min
 
     def _free_bytes(self) -> int:
         volume = os.statvfs(self.path)

@@ -20,6 +20,8 @@ from rbcore.events import Envelope
 BATCH_BYTES_MAX = 16 << 20
 PENDING_BATCHES_MAX = 8192
 PENDING_BYTES_MAX = 64 << 20
+VERSIONS_REMEMBERED_MAX = 65_536
+"""Streams whose version is remembered, so that a busy one costs no look into the store."""
 
 
 class Sequencer:
@@ -36,13 +38,20 @@ class Sequencer:
         self.pending = {}
         self._pending_bytes = 0
         self._versions: dict[str, int] = {}
-        """Streams with pending events -> version of the newest."""
+        """Version of every stream with pending events, and of others that were used lately."""
         self.head = self._store.size
         self._time_ns = self._store.newest_time_ns()
 
     def version_of(self, stream: str) -> int:
+        """Version of the stream with what is pending. Raises ``InvalidRequest`` for a name that no stream can have."""
         version = self._versions.get(stream)
-        return self._store.version_of(stream) if version is None else version
+        if version is None:
+            if not 0 < len(stream.encode()) <= STREAM_BYTES_MAX or "\0" in stream:
+                raise InvalidRequest(
+                    f"A stream name has 1 to {STREAM_BYTES_MAX} bytes and no NUL: {stream[:40]!r} does not."
+                )
+            version = self._versions[stream] = self._store.version_of(stream)
+        return version
 
     def sequence(self, batch: Batch) -> Commit:
         """Assign positions and make the batch pending.
@@ -87,10 +96,6 @@ class Sequencer:
         for new in batch.events:
             stream = new.stream
             if stream not in versions:
-                if not 0 < len(stream.encode()) <= STREAM_BYTES_MAX or "\0" in stream:
-                    raise InvalidRequest(
-                        f"A stream name has 1 to {STREAM_BYTES_MAX} bytes and no NUL: {stream[:40]!r} does not."
-                    )
                 versions[stream] = self.version_of(stream)
         return versions
 
@@ -123,13 +128,13 @@ class Sequencer:
         return Commit(tuple(envelopes), payloads, batch.command_id, batch.answer, self.epoch)
 
     def settle(self, commits: Iterable[Commit]) -> None:
-        """The batches are durable: from here on the store knows their versions."""
+        """The batches are durable: the store knows their versions now."""
         for commit in commits:
             del self.pending[commit.command_id]
             self._pending_bytes -= commit.payload_bytes
-            for envelope in commit.envelopes:
-                if self._versions.get(envelope.stream) == envelope.version:
-                    del self._versions[envelope.stream]
+        if len(self._versions) > VERSIONS_REMEMBERED_MAX:
+            pending = {one.stream for commit in self.pending.values() for one in commit.envelopes}
+            self._versions = {stream: self._versions[stream] for stream in pending}
 
     def take_back(self) -> list[Commit]:
         """Forget everything pending, go back to what is durable, and start a new epoch. Returns what was pending."""
