@@ -49,6 +49,12 @@ class Tape:
     objects: list[bytes | None] = field(default_factory=list)
     position: int = 0
     flushed: int = 0
+    ghosts: dict[int, bytes] = field(default_factory=dict)
+    """Records that were overwritten or lost, by position: what a crash may bring back."""
+
+    def _cut(self, position: int) -> None:
+        self.ghosts |= {n: one for n, one in enumerate(self.objects) if n >= position and one is not None}
+        del self.objects[position:]
 
     def used(self) -> int:
         return sum(len(one or b"") for one in self.objects)
@@ -56,7 +62,7 @@ class Tape:
     def write(self, data: bytes) -> bool:
         """Whether early warning came with it."""
         assert len(data) <= RECORD_BYTES
-        del self.objects[self.position :]
+        self._cut(self.position)
         if self.used() + len(data) > self.capacity_bytes:
             raise EndOfMedium
         self.objects.append(data)
@@ -66,16 +72,19 @@ class Tape:
 
     def filemarks(self, count: int) -> bool:
         if count:
-            del self.objects[self.position :]
+            self._cut(self.position)
             self.objects += [None] * count
             self.position += count
         self.flushed = self.position
         return self.used() >= self.warning_bytes
 
-    def crash(self, survivors: int, bogus: bytes | None) -> None:
-        """What was flushed stays, up to ``survivors`` more objects do, and perhaps one more with wrong contents."""
-        del self.objects[self.flushed + survivors :]
-        if bogus is not None:
+    def crash(self, survivors: int, bogus: bytes | None, ghost: bool) -> None:
+        """What was flushed stays, up to ``survivors`` more objects do, and perhaps one more with wrong contents if there was writing."""
+        written = self.position == len(self.objects)
+        self._cut(self.flushed + survivors)
+        if ghost:
+            bogus = self.ghosts.get(len(self.objects), bogus)
+        if bogus is not None and written:
             self.objects.append(bogus)
         self.flushed = len(self.objects)
 
@@ -105,9 +114,7 @@ def carry_out(writer: NativeWriter, tape: Tape, crash: Callable[[], bool] = lamb
             raise Crash
         try:
             warned = (
-                tape.write(operation.data)
-                if isinstance(operation, WriteRecord)
-                else tape.filemarks(operation.count)
+                tape.write(operation.data) if isinstance(operation, WriteRecord) else tape.filemarks(operation.count)
             )
         except EndOfMedium:
             writer.failed()

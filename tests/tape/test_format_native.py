@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from pathlib import Path
 
 import msgspec
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +110,7 @@ def test_a_whole_record_that_says_what_cannot_be_is_refused(raw: bytes) -> None:
 def test_an_unknown_version_is_no_damage() -> None:
     raw = bytearray(record(RecordKind.CONTAINER, b"x"))
     raw[4] = 2
-    raw[128:160] = native.blake3(bytes(raw[:128])).update(bytes(raw[160:])).digest()
+    raw[128:160] = blake3(bytes(raw[:128])).update(bytes(raw[160:])).digest()
     with pytest.raises(ProtocolViolation, match="version 2"):
         parse_record(raw)
 
@@ -199,7 +201,9 @@ def test_an_index_cannot_name_parts_that_overlap_or_lie_behind_it() -> None:
 def test_payloads_with_a_right_digest_and_wrong_contents_raise_nothing_but_refusals(data: st.DataObject) -> None:
     """Somebody who writes records as we do, with any MessagePack or bytes inside, cannot make a reader fail otherwise."""
     kind = data.draw(st.sampled_from(RecordKind))
-    good = msgspec.msgpack.encode(data.draw(st.sampled_from([HEADER, GOOD_TRAILER, label(), [[1, 2]], 2**40, b"x" * 9])))
+    good = msgspec.msgpack.encode(
+        data.draw(st.sampled_from([HEADER, GOOD_TRAILER, label(), [[1, 2]], 2**40, b"x" * 9]))
+    )
     payload = bytearray(good)
     for _ in range(data.draw(st.integers(0, 3))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
@@ -209,13 +213,11 @@ def test_payloads_with_a_right_digest_and_wrong_contents_raise_nothing_but_refus
     one = parsed(kind, bytes(payload), **fields)
     for decode in (native.decode_label, native.decode_part_header, native.decode_trailer, native.decode_map):
         try:
-            decode(one)  # type: ignore[operator]
+            decode(one)
         except RbError:
             continue
-    try:
+    with contextlib.suppress(RbError):
         native.decode_index([one])
-    except RbError:
-        pass
 
 
 def test_the_golden_cartridge_reads_and_is_written_the_same() -> None:
