@@ -168,8 +168,12 @@ class Conversation:
                 except (LinkClosed, ProtocolViolation):
                     nursery.cancel_scope.cancel()
                     raise
-        except* (LinkClosed, ProtocolViolation) as group:
-            raise _first(group) from None
+        except BaseExceptionGroup as group:
+            # Not except*: what is raised within one comes out wrapped in a group of its own, in some releases of Python.
+            known, others = group.split((LinkClosed, ProtocolViolation))
+            if known is None or others is not None:
+                raise others or group from None
+            raise _first(known) from None
         finally:
             self._closed = True
             self.link.close()

@@ -79,8 +79,7 @@ class Authority:
 
     def server_context(self) -> ssl.SSLContext:
         """For listeners of plain TLS: the data channel and HTTPS. TLS 1.3 only; both ends are ours."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context = _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         context.load_cert_chain(self.server_certificate_path, self.server_key_path)
         return context
 
@@ -112,10 +111,16 @@ def open_authority(directory: Path, now_ns: int, names: Iterable[str] = ()) -> A
     return authority
 
 
+def _strict(context: ssl.SSLContext) -> ssl.SSLContext:
+    """TLS 1.3, and a connection that is cut is an error, not an end: Python's default depends on its release."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
 def client_context(certificate_pem: str) -> ssl.SSLContext:
     """Trusts ``certificate_pem`` and nothing else. Wrap with ``server_hostname=SERVER_NAME``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     context.load_verify_locations(cadata=certificate_pem)
     return context
 

@@ -112,8 +112,11 @@ class AgentWorks:
             raise Unavailable(str(error)) from error
         try:
             rows = await list_archive(order, DataChannel(stream), self._keys.master_key, self._world)
-        except* RbError as group:
-            raise first_error(group) from None
+        except BaseExceptionGroup as group:
+            known, others = group.split(RbError)
+            if known is None or others is not None:
+                raise others or group from None
+            raise first_error(known) from None
         finally:
             with cleanup_scope(CLOSE_SECONDS_MAX):
                 await stream.aclose()
