@@ -25,6 +25,7 @@ from eventlog.environment import DATA_FILE
 from eventlog.log_reader import LogSummary
 from eventlog.merkle import EMPTY_ROOT, SUBTREE_LEAVES, Frontier
 from eventlog.proof import Proof, prove
+from eventlog.signing import signature_holds
 from rbcore.errors import Damaged, NotFound
 
 PIECE_RECORDS = 16 * SUBTREE_LEAVES
@@ -311,7 +312,7 @@ class _Verification:
                 self._find("checkpoint", error.message)
                 continue
             name = f"The {origin}checkpoint over {head.size if size is None else size} events"
-            if not checkpoint.signature_holds():
+            if not signature_holds(checkpoint):
                 self._find("checkpoint", f"{name} does not carry a valid signature.")
             elif checkpoint.public_key != key:
                 self._find("checkpoint", f"{name} is signed by key {checkpoint.public_key} and not by {key}.")

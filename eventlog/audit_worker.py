@@ -7,6 +7,7 @@ touches the file itself. Run as ``python -m eventlog.audit_worker PATH``.
 from __future__ import annotations
 
 import signal
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -19,7 +20,7 @@ import msgspec
 from eventlog.damage import RecordDamage, explain
 from eventlog.log_reader import LogReader, LogSummary
 from eventlog.merkle import NODE_TAG, SUBTREE_LEAVES
-from eventlog.record import TRAILER_BYTES, decode_value, genesis_trailer, position_key, trailer_of
+from eventlog.record import POSITION_BYTES, TRAILER_BYTES, decode_value, genesis_trailer, position_key, trailer_of
 from rbcore.errors import RbError
 
 SILENT_SECONDS_MAX = 120
@@ -160,19 +161,22 @@ class Worker:
         self, trailer: bytes, start: int, entries: Sequence[tuple[bytes, bytes]]
     ) -> tuple[list[bytes], int]:
         """Hashes of the records as they should be, and how many of them, from the first, are what is stored."""
-        values = [value for _, value in entries]
+        if not entries:
+            return [], 0
+        keys, values = zip(*entries, strict=True)
         trailers = [value[-TRAILER_BYTES:] for value in values]
         hashed = sha256
         leaves = [
             hashed(before + value[:-TRAILER_BYTES]).digest()
             for before, value in zip([trailer, *trailers], values, strict=False)
         ]
-        keys = [key for key, _ in entries]
-        expected_keys = [position_key(position) for position in range(start + 1, start + 1 + len(keys))]
-        if keys == expected_keys and [b"\0" + leaf for leaf in leaves] == trailers:
+        positions = range(start + 1, start + 1 + len(entries))
+        expected_keys = struct.pack(f">{len(entries)}Q", *positions)
+        keys_fit = max(map(len, keys)) == POSITION_BYTES and b"".join(keys) == expected_keys
+        if keys_fit and b"\0" + b"\0".join(leaves) == b"".join(trailers):
             return leaves, len(leaves)
-        for number, (leaf, stored) in enumerate(zip(leaves, trailers, strict=True)):
-            if keys[number] != expected_keys[number] or b"\0" + leaf != stored:
+        for number, position in enumerate(positions):
+            if keys[number] != position_key(position) or b"\0" + leaves[number] != trailers[number]:
                 return leaves, number
         raise AssertionError("one of the records differs")
 

@@ -11,9 +11,10 @@ from hashlib import sha256
 
 import msgspec
 
-from eventlog.checkpoint import Checkpoint, Signer, TreeHead
+from eventlog.checkpoint import Checkpoint, TreeHead
 from eventlog.merkle import SUBTREE_LEAVES, Frontier
 from eventlog.record import LEAF_TAG, genesis_trailer
+from eventlog.signing import Signer
 
 CHECKPOINT_EVERY_EVENTS = 10_000
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import trio
 
-from eventlog.checkpoint import load_or_make_signer
 from eventlog.commit import Commit
 from eventlog.group_commit import GroupCommit, WriterActions, WriterEvents
 from eventlog.lmdb_store import LmdbStore, StoreOptions
+from eventlog.signing import load_or_make_signer
 from eventlog.store import StoreFailed, StoreFull
 from eventlog.stored_log import StoredLog
 from rbcore.errors import RbError

@@ -12,7 +12,7 @@ import lmdb
 import msgspec
 
 from eventlog.chain import CHECKPOINT_EVERY_EVENTS, Chain, Sealed
-from eventlog.checkpoint import Checkpoint, Signer, decode_checkpoint, encode_checkpoint
+from eventlog.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from eventlog.commit import Commit
 from eventlog.environment import DATA_FILE, FORMAT, Environment, WriterLock, opening
 from eventlog.index_tail import INDEX_LAG_EVENTS, REBUILT_AT_ONCE_EVENTS, IndexTail, stream_key, unpack_span
@@ -30,6 +30,7 @@ from eventlog.record import (
     trailer_of,
 )
 from eventlog.runway import RUNWAY_BYTES, Runway
+from eventlog.signing import Signer
 from eventlog.store import COMMAND_ID_BYTES_MAX, StoreFailed, StoreFull
 from rbcore.errors import Damaged, Refused
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -106,15 +107,9 @@ class LogReader:
 
     def entries_after(self, position: int, count: int) -> list[tuple[bytes, bytes]]:
         """The next ``count`` (key, value) pairs after ``position``, as they come."""
-        found: list[tuple[bytes, bytes]] = []
         with self._lmdb.begin(db=self._events) as transaction:
             cursor = transaction.cursor()
-            if cursor.set_range(position_key(position + 1)):
-                for entry in cursor:
-                    found.append(entry)
-                    if len(found) == count:
-                        break
-        return found
+            return list(islice(cursor, count)) if cursor.set_range(position_key(position + 1)) else []
 
     def values(self, after: int, until: int) -> Iterator[bytes]:
         """Records from ``after < position <= until`` in short steps. Raises ``Damaged`` when one is missing."""

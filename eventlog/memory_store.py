@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventlog.chain import CHECKPOINT_EVERY_EVENTS, Chain
-from eventlog.checkpoint import Checkpoint, Signer
+from eventlog.checkpoint import Checkpoint
 from eventlog.commit import Commit
 from eventlog.record import LOG_ID_BYTES, decode_time
+from eventlog.signing import Signer
 from eventlog.store import StoreFull
 
 

@@ -38,6 +38,7 @@ from eventlog.record import (
     record_hash,
     trailer_of,
 )
+from eventlog.signing import signature_holds
 from rbcore.errors import UNDECODABLE, Damaged, Refused
 
 MAGIC = b"RBLOGEX1"
@@ -149,7 +150,7 @@ class _Chain:
         size = self.frontier.size
         if (head.log_id, head.size, head.root) != (self._log_id, size, self.frontier.root()):
             raise Damaged(f"{self._name} is damaged: the checkpoint after event {size} does not fit the events.")
-        if not checkpoint.signature_holds() or checkpoint.public_key != self._signing_key:
+        if not signature_holds(checkpoint) or checkpoint.public_key != self._signing_key:
             raise Damaged(f"{self._name} is damaged: the signature of the checkpoint after event {size} does not hold.")
 
 

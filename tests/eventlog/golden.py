@@ -16,9 +16,9 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from eventlog import Batch
-from eventlog.checkpoint import Signer
 from eventlog.lmdb_store import LmdbStore, StoreOptions
 from eventlog.sequencer import Sequencer
+from eventlog.signing import Signer
 from eventlog.transfer import export_log
 from rbcore.events import Event, NewEvent, all_events
 

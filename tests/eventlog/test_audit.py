@@ -13,9 +13,10 @@ import pytest
 
 from eventlog import open_log
 from eventlog.audit import Finding, VerifyReport, verify
-from eventlog.checkpoint import Checkpoint, Signer
+from eventlog.checkpoint import Checkpoint
 from eventlog.damage import explain
 from eventlog.record import LEAF_TAG, decode_value, genesis_trailer
+from eventlog.signing import Signer
 from rbcore.errors import NotFound
 from tests.eventlog.logs import fill, make_log, overwrite, stored
 
