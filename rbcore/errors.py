@@ -121,6 +121,88 @@ class ProtocolViolation(RbError):
     code, status = "protocol_violation", 400
 
 
+class DeviceNotReady(Unavailable):
+    """A changer or drive that does not become ready; the message says whether to wait, to load something or to go there."""
+
+    code = "device_not_ready"
+
+
+class ReservedByAnother(Unavailable):
+    code = "device_reserved_by_another_host"
+
+
+class HardwareFailed(Unavailable):
+    """The device says that it is broken, or aborts commands for no reason that it would name."""
+
+    code = "hardware_failed"
+
+
+class CleaningRequired(Unavailable):
+    code = "cleaning_required"
+
+
+class MediumFailed(Damaged):
+    """A cartridge cannot be read or written at some place, or at all."""
+
+    code = "medium_failed"
+
+
+class EndOfMedium(StorageFull):
+    """The physical end of a cartridge. ``data`` may say how much of the last write is on it."""
+
+    code = "end_of_medium"
+
+
+class WriteProtected(NotAllowedNow):
+    code = "write_protected"
+
+
+class NoCartridge(NotAllowedNow):
+    """The drive is empty."""
+
+    code = "no_cartridge"
+
+
+class ElementEmpty(NotAllowedNow):
+    """A changer was to take a cartridge from where none is."""
+
+    code = "element_empty"
+
+
+class ElementFull(NotAllowedNow):
+    """A changer was to put a cartridge where one is."""
+
+    code = "element_full"
+
+
+class RemovalPrevented(NotAllowedNow):
+    code = "removal_prevented"
+
+
+class UnknownElement(NotFound):
+    """The changer has no element of that address, or cannot go there."""
+
+    code = "unknown_element"
+
+
+class PositionLost(NotAllowedNow):
+    """A drive was reset or got another cartridge, or a command was interrupted: where the tape stands is not known. Rewind or locate first."""
+
+    code = "position_lost"
+
+
+class UnsupportedByDevice(Refused):
+    """The device does not have the command, page or mode at all."""
+
+    code = "unsupported_by_device"
+
+
+class RefusedByDevice(Refused):
+    """The device knows the command and did not accept it as it was."""
+
+    code = "refused_by_device"
+
+
 class Failure(msgspec.Struct, frozen=True):
     """An :class:`RbError` as a message: what crosses the bus and comes out as the same error on the other side."""
 
