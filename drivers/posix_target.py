@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NoReturn
 
+from drivers.direct_write import DirectWriter
 from drivers.posix_metadata import (
     DIRECTORY_OPEN,
     FLAGS_FORBIDDING,
@@ -31,6 +32,7 @@ from drivers.posix_metadata import (
     reason,
     write_flags,
 )
+from drivers.volume import Bounces
 from rbcore.archive.model import Entry, EntryType
 from rbcore.errors import AccessDenied, InvalidRequest, StorageFull
 from rbcore.file_tree import Problem, SmallFile
@@ -63,6 +65,7 @@ class PosixTarget:
         self._owners = OwnerNames()
         self._late_flags: list[tuple[bytes, int]] = []
         self._open_files: set[_LargeTarget] = set()
+        self.bounces = Bounces()
         self._lock = threading.Lock()
         try:
             self._root_metadata = root_metadata or not os.path.lexists(destination)
@@ -311,11 +314,11 @@ class _LargeTarget:
         self.entry = entry
         self.fd = fd
         self._tree = tree
+        self._writer = DirectWriter(fd, tree.bounces)
 
     def write(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
         try:
-            for offset, content in pieces:
-                _pwrite(self.fd, content, offset)
+            self._writer.write(pieces)
         except OSError as error:
             _raise_full(error, self.entry)
             raise
@@ -332,6 +335,7 @@ class _LargeTarget:
 
     def abandon(self) -> None:
         """Close without metadata."""
+        self._writer.close()
         close_quietly(self.fd)
         self._tree.forget(self)
 
