@@ -19,7 +19,7 @@ from drivers.simulated.tape.head import END_OF_DATA, SEQUENTIAL_FILEMARKS, Head,
 from drivers.simulated.tape.mechanics import Mechanics
 from drivers.simulated.tape.medium import Cartridge
 from drivers.simulated.tape.pages import log_sense, mode_select, mode_sense
-from drivers.simulated.tape.unit import Command, LogicalUnit, Reply
+from drivers.simulated.tape.unit import Command, LogicalUnit, Reply, Work
 
 BUFFER_BYTES: Final = 8 * 1024 * 1024
 """What a drive holds back before it writes; real ones have some hundred MB, but a write here is a file per record."""
@@ -205,7 +205,15 @@ class SimulatedDrive(LogicalUnit):
             self.head.cartridge.flush()
         self._forget_parameters()
 
+    def start(self, command: Command, receive_bytes: int) -> Work:
+        """Begin a command. Raises ``DriveDied``: there will be no answer."""
+        if self.faults.is_dead:
+            raise DriveDied(f"drive {self.number} is dead")
+        return super().start(command, receive_bytes)
+
     def settle(self, now: float) -> None:
+        if self.faults.is_dead:
+            return
         if self.state is DriveState.LOADING and now >= self._ready_at:
             self._end_load()
         elif self.state is DriveState.CLEANING and now >= self._ready_at:
