@@ -28,7 +28,7 @@ from eventlog.proof import Proof, prove
 from eventlog.signing import signature_holds
 from rbcore.errors import Damaged, NotFound
 
-PIECE_RECORDS = 16 * SUBTREE_LEAVES
+PIECE_RECORDS = 4 * SUBTREE_LEAVES
 """Records of one request to a worker: small enough that all cores end together."""
 
 __all__ = ["Finding", "Proof", "VerifyReport", "prove", "verify"]
