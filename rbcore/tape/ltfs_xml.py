@@ -22,6 +22,8 @@ FIRST_PRINTABLE: Final = 0x20
 
 
 class Element(msgspec.Struct):
+    """One element that was read. Readers take out of it what they know; what is left is unknown and kept."""
+
     name: str
     attributes: dict[str, str] = {}
     text: str = ""

@@ -176,9 +176,20 @@ class BlockPlace(msgspec.Struct, frozen=True, array_like=True, gc=False):
     flags: int
 
 
-def seal_record(header: RecordHeader, payload: Buffer) -> tuple[bytes, bytes]:
-    """The record and its digest. One copy of the payload; the hash runs without the interpreter lock."""
-    fields = _FIELDS.pack(
+def seal_record(header: RecordHeader, payload: Buffer) -> tuple[memoryview, bytes]:
+    """The record and its digest. One copy of the payload."""
+    record = memoryview(bytearray(HEADER_BYTES + len(payload)))
+    record[HEADER_BYTES:] = payload
+    return record, seal_in_place(header, record)
+
+
+def seal_in_place(header: RecordHeader, record: memoryview) -> bytes:
+    """Fill in the header before the payload that stands in ``record`` behind HEADER_BYTES; the digest. The hash runs without the
+    interpreter lock."""
+    payload = record[HEADER_BYTES:]
+    _FIELDS.pack_into(
+        record,
+        0,
         MAGIC,
         VERSION,
         header.kind,
@@ -196,8 +207,9 @@ def seal_record(header: RecordHeader, payload: Buffer) -> tuple[bytes, bytes]:
         _NO_RESERVE,
         header.previous,
     )
-    digest: bytes = blake3(fields).update(payload).digest()
-    return b"".join((fields, digest, payload)), digest
+    digest: bytes = blake3(record[:_PROVED_BYTES]).update(payload).digest()
+    record[_PROVED_BYTES:HEADER_BYTES] = digest
+    return digest
 
 
 def parse_record(data: Buffer) -> Record:

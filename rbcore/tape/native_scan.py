@@ -6,6 +6,8 @@ read, what is wrong and where, and whether and where the cartridge may be writte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -59,10 +61,13 @@ class FoundPart(msgspec.Struct, kw_only=True):
     records: int = 0
     """Behind the header; the trailer not counted."""
 
+    skipped: bool = False
+    """Containers were passed over on purpose: ``places`` is empty, the trailer and its maps tell what is there."""
+
     @property
     def missing_blocks(self) -> int:
-        """Blocks that the trailer counts and that cannot be read."""
-        return 0 if self.trailer is None else self.trailer.blocks - len(self.places)
+        """Blocks that the trailer counts and that were looked for and cannot be read."""
+        return 0 if self.trailer is None or self.skipped else self.trailer.blocks - len(self.places)
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +243,21 @@ class NativeScanner:
             self._open.digest = record.digest
             self._resume_position = self.position + 1
 
+    def skip_to(self, position: int) -> None:
+        """Objects up to ``position`` are passed over on purpose, within a part: behind the archive header, a drive that can space to the
+        filemark goes on with the trailer, which stands before it. What is passed over is neither found nor missed.
+
+        Raises ``ValueError`` when no part is open, or the position is behind: a bug of the caller.
+        """
+        if self._open is None or position < self.position:
+            raise ValueError("only containers of an open part can be passed over, forwards")
+        if position > self.position:
+            self._open.found.skipped, self._open.whole = True, False
+            self._open.found.places.clear()
+            self._open.tracker.cut()
+            self._previous = None
+            self.position = position
+
     def _finished(self, record: Record) -> None:
         """A group ends with this record."""
         self._group_end, self._group_digest, self._group_marked = self.position + 1, record.digest, False
@@ -284,6 +304,8 @@ class NativeScanner:
             )
         if self._previous is None:
             opened.whole = False
+        if opened.found.skipped and header.kind is not RecordKind.TRAILER:
+            return
         if header.kind is RecordKind.CONTAINER:
             try:
                 opened.found.places += opened.tracker.feed(record)
@@ -346,6 +368,9 @@ class NativeScanner:
         rows = self._rows()
         append, resume = None, None
         hidden = self._group_end <= self._last_bad < self.position - 1
+        if self._open is not None and self._open.found.skipped:
+            hidden = True
+            self._find("an unfinished part was passed over: its blocks must be looked for", self._open.found.position)
         label = self._label
         if label is None:
             self._find("no label that can be read", LABEL_POSITION)
@@ -397,6 +422,30 @@ class NativeScanner:
             last_block=found.places[-1].block if found.places else -1,
         )
         return start, part
+
+
+def append_after_index(label: Record, index: Sequence[Record]) -> AppendPoint:
+    """Where to append on a cartridge whose last group is ``index``, known without reading the rest.
+
+    The caller has read the label and all records of the index, and met one filemark and the end of data behind them; when it met anything else it
+    must scan. Raises ``ProtocolViolation`` when the records are not of one cartridge and use, or not an index.
+    """
+    known = decode_label(label)
+    rows = decode_index(index)
+    owner = (label.header.cartridge, label.header.use)
+    if any((record.header.cartridge, record.header.use) != owner for record in index):
+        raise ProtocolViolation("an index of another cartridge, or of another use")
+    if any(later.header.previous != earlier.digest for earlier, later in pairwise(index)):
+        raise ProtocolViolation("records of an index that do not continue each other")
+    return AppendPoint(
+        label=known,
+        cartridge=label.header.cartridge,
+        use=label.header.use,
+        position=index[-1].header.position + 2,
+        previous=index[-1].digest,
+        rows=rows,
+        indexed=True,
+    )
 
 
 def _row_of(part: FoundPart) -> IndexRow | None:

@@ -36,6 +36,7 @@ from rbcore.tape.native import (
     encode_map,
     index_payloads,
     rows_per_map,
+    seal_in_place,
     seal_record,
 )
 
@@ -44,7 +45,8 @@ _INDEX_ROOM_BYTES: Final = INDEX_BYTES_MAX - 128 * 1024
 
 
 class WriteRecord(msgspec.Struct, frozen=True):
-    data: bytes
+    data: memoryview
+    """One record. Nobody writes into it any more."""
 
 
 class WriteFilemarks(msgspec.Struct, frozen=True):
@@ -115,9 +117,12 @@ class _Raw(msgspec.Struct, frozen=True):
 
 
 class _Slice(msgspec.Struct):
-    """Payload of a container record, while it fills and while it waits."""
+    """A container record, while it fills and while it waits. Blocks are copied once, to where they are written from."""
 
-    payload: bytearray
+    record: memoryview
+    """As long as records get; the header is still to come."""
+    filled: int
+    """Bytes of payload."""
     begins: list[tuple[int, BlockPlace]]
     """Blocks that begin here, each with the place in the part's stream of bytes where it ends; ``sequence`` not yet known."""
     stream_end: int
@@ -266,16 +271,19 @@ class NativeWriter:
         while len(block):
             piece = self._filling
             if piece is None:
-                piece = self._filling = _Slice(bytearray(), [], self._stream_end)
+                buffer = memoryview(bytearray(self.label.record_bytes))
+                piece = self._filling = _Slice(buffer, 0, [], self._stream_end)
             if begins:
-                piece.begins.append((end, msgspec.structs.replace(place, offset=len(piece.payload))))
+                piece.begins.append((end, msgspec.structs.replace(place, offset=piece.filled)))
                 begins = False
-            taken = block[: self._room - len(piece.payload)]
-            piece.payload += taken
+            taken = block[: self._room - piece.filled]
+            at = HEADER_BYTES + piece.filled
+            piece.record[at : at + len(taken)] = taken
             block = block[len(taken) :]
+            piece.filled += len(taken)
             self._stream_end += len(taken)
             piece.stream_end = self._stream_end
-            if len(piece.payload) == self._room:
+            if piece.filled == self._room:
                 self._cut()
 
     def _cut(self) -> None:
@@ -361,7 +369,7 @@ class NativeWriter:
             return step
         if isinstance(step, _Raw):
             self._current = (step, self._previous)
-            return WriteRecord(step.data)
+            return WriteRecord(memoryview(step.data))
         data, digest = self._seal(step)
         self._current = (step, digest)
         return WriteRecord(data)
@@ -370,7 +378,7 @@ class NativeWriter:
     def _rows_per_map(self) -> int:
         return rows_per_map(self.label.record_bytes)
 
-    def _seal(self, step: _Record | _Slice | _End) -> tuple[bytes, bytes]:
+    def _seal(self, step: _Record | _Slice | _End) -> tuple[memoryview, bytes]:
         part = self._part
         header = RecordHeader(
             kind=RecordKind.CONTAINER,
@@ -396,7 +404,8 @@ class NativeWriter:
                 first_block=NO_BLOCK if first is None else first.block,
                 first_offset=0 if first is None else first.offset,
             )
-            return seal_record(header, step.payload)
+            record = step.record[: HEADER_BYTES + step.filled]
+            return record, seal_in_place(header, record)
         if isinstance(step, _End):
             trailer = msgspec.msgpack.encode(_trailer(part, step))
             return seal_record(msgspec.structs.replace(header, kind=RecordKind.TRAILER), trailer)

@@ -17,6 +17,7 @@ class PlacedPart(msgspec.Struct, frozen=True, kw_only=True):
     cartridge: bytes
     found: FoundPart
     places: list[BlockPlace]
+    """Empty when the part's containers were skipped: its maps lead to the blocks."""
 
 
 class FoundArchive(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ class FoundArchive(msgspec.Struct, frozen=True, kw_only=True):
 def join_parts(cartridges: Iterable[Contents]) -> list[FoundArchive]:
     """The archives whose parts stand on these cartridges, ascending by id.
 
-    Where a part is there twice (a copied cartridge) the one with more readable blocks is taken.
+    Where a part is there twice (a copied cartridge) the one with more readable blocks is taken. A skipped part is taken to hold what its trailer says.
     """
     by_archive: dict[bytes, dict[int, tuple[Contents, FoundPart]]] = {}
     for contents in cartridges:
@@ -73,9 +74,16 @@ def _join(archive: bytes, found: dict[int, tuple[Contents, FoundPart]]) -> Found
         successor = found.get(number + 1)
         limit = 2**63 if successor is None else successor[1].header.first_block
         places = [place for place in part.places if place.block < limit]
+        counted = len(places)
+        if part.skipped and part.trailer is not None:
+            counted = part.trailer.blocks
+            if part.trailer.last_block >= limit:
+                problems.append(
+                    f"part {number} must be read as a whole: its last blocks stand again in part {number + 1}"
+                )
         tag = contents.label.volume_tag if contents.label is not None else ""
         placed.append(PlacedPart(volume_tag=tag, cartridge=contents.cartridge, found=part, places=places))
-        before = part.header.blocks_before + len(places)
+        before = part.header.blocks_before + counted
     trailer = found[last_number][1].trailer
     if trailer is None:
         problems.append(f"part {last_number} has no trailer: the archive was not finished")

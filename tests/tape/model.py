@@ -59,13 +59,13 @@ class Tape:
     def used(self) -> int:
         return sum(len(one or b"") for one in self.objects)
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: memoryview) -> bool:
         """Whether early warning came with it."""
         assert len(data) <= RECORD_BYTES
         self._cut(self.position)
         if self.used() + len(data) > self.capacity_bytes:
             raise EndOfMedium
-        self.objects.append(data)
+        self.objects.append(bytes(data))
         self.position += 1
         self.flushed = min(self.flushed, self.position - 1)
         return self.used() >= self.warning_bytes

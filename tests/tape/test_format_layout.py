@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rbcore.errors import NotAllowedNow, ProtocolViolation
-from rbcore.tape.native import decode_map, parse_record
-from rbcore.tape.native_scan import Contents
-from rbcore.tape.native_write import AppendPoint, NativeWriter, Phase
+from rbcore.tape.native import RecordKind, decode_map, parse_record
+from rbcore.tape.native_scan import Contents, NativeScanner, append_after_index
+from rbcore.tape.native_write import AppendPoint, NativeWriter, Phase, WriteRecord
 from rbcore.tape.spanning import join_parts
 from tests.tape.model import ARCHIVE, CARTRIDGE, HEADER, ROOT, Crash, Tape, block, carry_out, label
 
@@ -257,6 +257,88 @@ def test_an_unreadable_object_costs_what_was_in_it(position: int) -> None:
     assert (contents.append is None) == (position in (1, INDEX_POSITION)), "a whole group may hide in the last place"
 
 
+def test_headers_and_trailers_alone_tell_the_archives() -> None:
+    """A scan that passes the containers over knows the same archives and the same place to append."""
+    tape = three_archives()
+    scanner = NativeScanner()
+    fed = 0
+    while scanner.position < len(tape.objects):
+        one = tape.objects[scanner.position]
+        fed += 1
+        if one is None:
+            scanner.filemark()
+            continue
+        scanner.record(one)
+        if scanner.position > 2 and parse_record(one).header.kind == RecordKind.ARCHIVE:
+            scanner.skip_to(tape.objects.index(None, scanner.position) - 1)
+    assert fed < len(tape.objects) / 2
+    contents, whole = scanner.end(at_end_of_data=True), tape.scan()
+    assert not contents.findings
+    assert contents.append == whole.append
+    assert [one.whole for one in join_parts([contents])] == [True] * 3
+    assert [part.trailer for part in contents.parts] == [part.trailer for part in whole.parts]
+    with pytest.raises(ValueError, match="open part"):
+        scanner.skip_to(10**6)
+
+
+def test_an_unfinished_part_that_was_passed_over_is_not_overwritten() -> None:
+    tape = three_archives()
+    scanner = NativeScanner()
+    for one in tape.objects[:5]:
+        if one is None:
+            scanner.filemark()
+        else:
+            scanner.record(one)
+    scanner.skip_to(7)
+    contents = scanner.end(at_end_of_data=True)
+    assert contents.append is None
+    assert contents.resume is None
+
+
+def test_a_skipped_part_whose_last_blocks_stand_again_must_be_read() -> None:
+    """The trailer was written and its filemark was not: the next part begins at what was durable."""
+    tape, second = Tape(), Tape()
+    writer = fresh(tape, 1)
+    writer.begin(ARCHIVE, 1, HEADER)
+    writer.add(block(0, 10))
+    writer.sync()
+    carry_out(writer, tape)
+    writer.add(block(1, 10))
+    writer.interrupt("", 1)
+    while isinstance(operation := writer.next(), WriteRecord):
+        tape.write(operation.data)
+        writer.done()
+    writer.failed()
+    other = fresh(second, 2)
+    other.begin(ARCHIVE, *writer.continuation())
+    other.add(block(1, 10))
+    other.finish(ROOT, 1)
+    carry_out(other, second)
+    whole, after = tape.scan(), second.scan()
+    (archive,) = join_parts([whole, after])
+    assert archive.whole
+    assert [[place.block for place in part.places] for part in archive.parts] == [[0], [1]]
+    whole.parts[0].skipped = True
+    (archive,) = join_parts([whole, after])
+    assert "read as a whole" in archive.problems[0]
+
+
+def test_a_cartridge_that_ends_in_its_index_is_appended_to_without_a_scan() -> None:
+    tape = three_archives()
+    records = {n: parse_record(one) for n, one in enumerate(tape.objects) if one is not None and n > 0}
+    assert append_after_index(records[1], [records[INDEX_POSITION]]) == tape.scan().append
+    with pytest.raises(ProtocolViolation):
+        append_after_index(records[1], [records[1]])
+    with pytest.raises(ProtocolViolation):
+        append_after_index(records[INDEX_POSITION], [records[INDEX_POSITION]])
+    again = Tape()
+    carry_out(NativeWriter(AppendPoint.fresh(label(), bytes([1]) * 16, 2)), again)
+    relabelled = again.objects[1]
+    assert relabelled is not None
+    with pytest.raises(ProtocolViolation):
+        append_after_index(parse_record(relabelled), [records[INDEX_POSITION]])
+
+
 def test_damage_behind_the_last_finished_group_forbids_writing() -> None:
     tape = three_archives()
     end = len(tape.objects)
@@ -271,8 +353,6 @@ def test_damage_behind_the_last_finished_group_forbids_writing() -> None:
 
 
 def test_reading_that_was_given_up_gives_no_place_to_append() -> None:
-    from rbcore.tape.native_scan import NativeScanner
-
     scanner = NativeScanner()
     scanner.record(label().vol1())
     assert scanner.end(at_end_of_data=False).append is None

@@ -79,7 +79,7 @@ def record(kind: RecordKind, payload: bytes, **fields: object) -> bytes:
     values: dict[str, object] = {"kind": kind, "use": 1, "cartridge": CARTRIDGE, "position": 50, **fields}
     if kind in native.PART_KINDS:
         values = {"part": 1, "archive": ARCHIVE, "sequence": 0 if kind is RecordKind.ARCHIVE else 9, **values}
-    return seal_record(msgspec.convert(values, RecordHeader, strict=False), payload)[0]
+    return bytes(seal_record(msgspec.convert(values, RecordHeader, strict=False), payload)[0])
 
 
 @pytest.mark.parametrize(
