@@ -233,7 +233,8 @@ async def test_layout_on_disk(tmp_path: Path) -> None:
         "000000002.record": b"second",
     }
     assert '"barcode": "VT0001L9"' in (tmp_path / "cartridges/VT0001L9/cartridge.json").read_text()
-    assert '"cartridges"' not in (tmp_path / "library.json").read_text()
+    assert '"element": 256' in (tmp_path / "cartridges/VT0001L9/cartridge.json").read_text()
+    assert '"serial": "SIM0000001"' in (tmp_path / "library.json").read_text()
     with pytest.raises(Refused):
         SimulatedLibrary(volume=DirectoryVolume(tmp_path), serial="ANOTHER")
 

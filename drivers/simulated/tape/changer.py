@@ -6,7 +6,7 @@ aborted is carried to its end all the same; one whose power fails leaves the car
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -37,7 +37,7 @@ class ChangerCounts(msgspec.Struct):
 
 
 class SimulatedChanger(LogicalUnit):
-    """The robot and its places. ``changed`` is called when a cartridge lies somewhere else than before."""
+    """The robot and its places. Where a cartridge lies is saved with it when it is put down."""
 
     device_type = 0x08
     product = "SIM-LIBRARY"
@@ -51,7 +51,6 @@ class SimulatedChanger(LogicalUnit):
         serial: str,
         mechanics: Mechanics,
         *,
-        changed: Callable[[], None],
         unloads_drives: bool = False,
         lacks: frozenset[int] = frozenset(),
     ) -> None:
@@ -64,7 +63,6 @@ class SimulatedChanger(LogicalUnit):
         self.jams_next: ElementType | None = None
         """The next move jams before (STORAGE) or after (TRANSPORT) the cartridge is in the hand."""
         self.elements: dict[int, Element] = {}
-        self._changed = changed
         self._unloads_drives = unloads_drives
         self._ready_at = float("-inf")
         self._free_at = float("-inf")
@@ -195,11 +193,11 @@ class SimulatedChanger(LogicalUnit):
             self.hand.put(cartridge, command.now)
             self.hand.scan()
         self.hand.source = origin
-        self._changed()
         seconds += self.mechanics.robot_seconds(source.address, target.address)
         if self.jams_next is ElementType.TRANSPORT:
             self.jams_next = None
             self.jam()
+            cartridge.save()
             self.counts.failed_moves += 1
             raise s.CheckCondition(s.ROBOT_JAMMED, seconds=seconds)
         self._stands_at = target.address
@@ -230,7 +228,6 @@ class SimulatedChanger(LogicalUnit):
         self._arrived(first, origin)
         second.put(outgoing, command.now + seconds)
         self._arrived(second, home)
-        self._changed()
         return self._busy(command, seconds, None)
 
     # --- behind them ---
@@ -256,12 +253,14 @@ class SimulatedChanger(LogicalUnit):
         self.hand.scan()
         target.put(cartridge, max(now, self._free_at))
         self._arrived(target, origin)
-        self._changed()
 
     def _arrived(self, target: Element, origin: int | None) -> None:
         target.scan()
         target.source = origin
         target.was_put_by_operator = False
+        assert target.cartridge is not None
+        target.cartridge.card.source = origin
+        target.cartridge.save()
         self.counts.moves += 1
         self.counts.loads += target.kind is ElementType.DRIVE
 

@@ -67,6 +67,7 @@ class Element:
 
     def put(self, cartridge: Cartridge, now: float) -> None:
         assert self.cartridge is None
+        cartridge.card.element = self.address
         if self.drive is None:
             self._held = cartridge
         else:
@@ -80,6 +81,7 @@ class Element:
         else:
             self.drive.remove()
         self.was_put_by_operator = False
+        cartridge.card.element = None
         return cartridge
 
     def scan(self) -> None:

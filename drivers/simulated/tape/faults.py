@@ -93,6 +93,7 @@ class Faults:
             raise NotFound(f"there is nothing at element {address}")
         cartridge = element.take()
         self._library.outside[cartridge.path.rpartition("/")[2]] = cartridge
+        cartridge.save()
         self._touched(noticed, element)
         return cartridge.card.barcode
 
@@ -109,6 +110,7 @@ class Faults:
         del self._library.outside[name]
         element.put(cartridge, trio.current_time())
         element.was_put_by_operator = True
+        cartridge.save()
         self._touched(noticed, element)
 
     def swap(self, one: int, other: int, *, noticed: bool = False) -> None:
@@ -120,6 +122,7 @@ class Faults:
         for element, cartridge in zip((second, first), held, strict=True):
             if cartridge is not None:
                 element.put(cartridge, trio.current_time())
+                cartridge.save()
         self._touched(noticed, first, second)
 
     def _reach_into(self, element: Element) -> None:
@@ -133,7 +136,6 @@ class Faults:
                 element.scan()
             station = all(element.kind is ElementType.IMPORT_EXPORT for element in elements)
             self._library.changer_unit.attention(s.IMPORT_EXPORT_ACCESSED if station else s.MEDIUM_CHANGED)
-        self._library.save()
 
     # --- drives and robot ---
 
@@ -194,6 +196,9 @@ class Faults:
         self._strike("the library has no power", lun=None, carries_on=False, stays_down=True)
         for drive in self._library.drive_units:
             drive.die()
+        carried = self._library.changer_unit.hand.cartridge
+        if carried is not None:
+            carried.save()
 
     def restore_power(self) -> None:
         """Drives thread what lies in them, the library scans itself, then all is ready: 6/29/00."""

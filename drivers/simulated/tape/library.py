@@ -22,25 +22,17 @@ from drivers.simulated.world import InlineThreads
 from rbcore.errors import Damaged, InvalidRequest, NotFound, Refused
 from rbcore.ports import Randomness, Threads, Volume
 
-INVENTORY_NAME: Final = "library.json"
+CARD_OF_LIBRARY: Final = "library.json"
 CARTRIDGES: Final = "cartridges"
 INITIATOR: Final = "host"
 _BARCODE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}")
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a cartridge lies, in ``library.json``."""
-
-    directory: str
-    source: int | None = None
-
-
-class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """``library.json``. What is in no element is outside."""
+class LibraryCard(msgspec.Struct, frozen=True, kw_only=True):
+    """``library.json``: whose directory it is. Where cartridges lie stands in their own ``cartridge.json``."""
 
     layout: int = 1
     serial: str
-    elements: dict[int, Place]
 
 
 class DriveStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +126,6 @@ class SimulatedLibrary:
             self.drive_units,
             serial,
             mechanics or Mechanics(),
-            changed=self.save,
             unloads_drives=unloads_drives,
             lacks=frozenset(changer_lacks),
         )
@@ -196,13 +187,11 @@ class SimulatedLibrary:
             capacity_factor=self.capacity_factor if capacity_factor is None else capacity_factor,
             early_warning_bytes=early_warning_bytes,
         )
-        if write_protected:
-            cartridge.card.write_protected = True
-            cartridge.save()
+        cartridge.card.write_protected = write_protected
         self.volume.sync_directory(CARTRIDGES)
         element.put(cartridge, trio.current_time())
         element.scan()
-        self.save()
+        cartridge.save()
         return cartridge
 
     def cartridges(self) -> list[Cartridge]:
@@ -250,52 +239,43 @@ class SimulatedLibrary:
 
     # --- what survives a restart ---
 
-    def save(self) -> None:
-        """Write down what lies where."""
-        places = {
-            element.address: Place(_name(element.cartridge), element.source)
-            for element in self.changer_unit.elements.values()
-            if element.cartridge is not None
-        }
-        raw = msgspec.json.encode(Inventory(serial=self.serial, elements=places))
-        write_whole(self.volume, INVENTORY_NAME, msgspec.json.format(raw, indent=2) + b"\n")
-        self.volume.sync_directory("")
-
     def _take_stock(self) -> None:
-        raw = read_whole(self.volume, INVENTORY_NAME)
+        raw = read_whole(self.volume, CARD_OF_LIBRARY)
         if raw is None:
             self.volume.make_directory(CARTRIDGES)
+            card = msgspec.json.encode(LibraryCard(serial=self.serial))
+            write_whole(self.volume, CARD_OF_LIBRARY, msgspec.json.format(card, indent=2) + b"\n")
             self.volume.sync_directory("")
-            self.save()
             return
         try:
-            inventory = msgspec.json.decode(raw, type=Inventory)
+            found = msgspec.json.decode(raw, type=LibraryCard)
         except msgspec.MsgspecError as error:
-            raise Damaged(f"{INVENTORY_NAME} of {self.volume} cannot be understood: {error}") from error
-        if inventory.layout != 1 or inventory.serial != self.serial:
-            raise Refused(f"{self.volume} is the library {inventory.serial}, layout {inventory.layout}")
+            raise Damaged(f"{CARD_OF_LIBRARY} of {self.volume} cannot be understood: {error}") from error
+        if found.layout != 1 or found.serial != self.serial:
+            raise Refused(f"{self.volume} is the library {found.serial}, layout {found.layout}")
         for name in self.volume.list(CARTRIDGES):
             if self.volume.exists(f"{CARTRIDGES}/{name}/{CARD_NAME}"):
-                self.outside[name] = Cartridge.open(self.volume, f"{CARTRIDGES}/{name}")
-        for address, place in inventory.elements.items():
-            element = self.changer_unit.elements.get(address)
-            if element is None:
-                raise Refused(f"{self.volume} has a cartridge at element {address}, which this library has not")
-            cartridge = self.outside.pop(place.directory, None)
-            if cartridge is not None:
-                element.put(cartridge, float("-inf"))
-                element.scan()
-                element.source = place.source
+                self._put_back(name, Cartridge.open(self.volume, f"{CARTRIDGES}/{name}"))
+
+    def _put_back(self, name: str, cartridge: Cartridge) -> None:
+        """Where it lay; beside the library when something lies there already (a crash in the middle of an exchange)."""
+        address = cartridge.card.element
+        if address is not None and address not in self.changer_unit.elements:
+            raise Refused(f"{self.volume} has a cartridge at element {address}, which this library has not")
+        element = None if address is None else self.changer_unit.elements[address]
+        if element is None or element.cartridge is not None:
+            cartridge.card.element = None
+            self.outside[name] = cartridge
+            return
+        element.put(cartridge, float("-inf"))
+        element.scan()
+        element.source = cartridge.card.source
 
     def _free_slot(self) -> Element:
         for element in self.changer_unit.of_kind(ElementType.STORAGE):
             if element.cartridge is None:
                 return element
         raise Refused(f"no slot of the library {self.serial} is free")
-
-
-def _name(cartridge: Cartridge) -> str:
-    return cartridge.path.rpartition("/")[2]
 
 
 def _marked(barcode: str) -> tuple[int | None, Kind]:

@@ -43,6 +43,10 @@ class Card(msgspec.Struct, kw_only=True):
     generation: int
     kind: Kind = "data"
     serial: str = ""
+    element: int | None = None
+    """Where it lies in the library; None: outside."""
+    source: int | None = None
+    """The storage element from which it came last."""
     write_protected: bool = False
     barcode_readable: bool = True
     capacity_bytes: int = 0
