@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import enum
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar, overload
 
 import msgspec
 from blake3 import blake3
 
 from rbcore.archive.block import HEADER_BYTES as BLOCK_HEADER_BYTES
 from rbcore.archive.block import NUMBER_MAX, STORED_BYTES_MAX, Buffer
-from rbcore.archive.model import U32, U63, BlockKind
+from rbcore.archive.model import U32, U63, BlockFlag, BlockKind
 from rbcore.errors import UNDECODABLE, Damaged, ProtocolViolation
 from rbcore.tape.vol1 import NATIVE_IMPLEMENTATION, Vol1, volume_identifier
 
@@ -174,6 +175,53 @@ class BlockPlace(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Header and payload."""
     kind: int
     flags: int
+
+
+class Places(Sequence[BlockPlace]):
+    """Rows of a map, ascending by block, kept packed: a cartridge holds some 10^7 blocks."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Buffer = b"") -> None:
+        self._rows = bytearray(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows) // MAP_ROW_BYTES
+
+    @overload
+    def __getitem__(self, at: int) -> BlockPlace: ...
+    @overload
+    def __getitem__(self, at: slice) -> Places: ...
+    def __getitem__(self, at: int | slice) -> BlockPlace | Places:
+        """A row; a run of rows (without a step) as a copy."""
+        if isinstance(at, slice):
+            start, stop, _ = at.indices(len(self))
+            return Places(self._rows[start * MAP_ROW_BYTES : stop * MAP_ROW_BYTES])
+        position = at + len(self) if at < 0 else at
+        if not 0 <= position < len(self):
+            raise IndexError(at)
+        return BlockPlace(*_ROW.unpack_from(self._rows, position * MAP_ROW_BYTES)[:6])
+
+    def __iter__(self) -> Iterator[BlockPlace]:
+        return (BlockPlace(*row[:6]) for row in _ROW.iter_unpack(bytes(self._rows)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places) and self._rows == other._rows
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def extend(self, places: Sequence[BlockPlace]) -> None:
+        self._rows += encode_map(places)
+
+    def clear(self) -> None:
+        self._rows.clear()
+
+    def below(self, block: int) -> Places:
+        """Those of smaller block numbers."""
+        return self[: bisect_left(self, block, key=lambda place: place.block)]
+
+    def stored_bytes(self) -> int:
+        return sum(row[3] for row in _ROW.iter_unpack(bytes(self._rows)))
 
 
 def seal_record(header: RecordHeader, payload: Buffer) -> tuple[memoryview, bytes]:
@@ -343,14 +391,14 @@ def check_trailer(trailer: PartTrailer, records: int) -> None:
 
 
 def encode_map(places: Sequence[BlockPlace]) -> bytes:
+    """Payload of a map record."""
     return b"".join(_ROW.pack(p.block, p.sequence, p.offset, p.length, p.kind, p.flags, 0) for p in places)
 
 
-def decode_map(record: Record) -> list[BlockPlace]:
+def decode_map(record: Record) -> Places:
     """Rows of a map record. Raises ``ProtocolViolation`` for rows out of order or out of bounds."""
     if record.header.kind is not RecordKind.MAP or len(record.payload) % MAP_ROW_BYTES:
         raise ProtocolViolation(f"{record.header.kind.name} record of {len(record.payload)} bytes is no map")
-    places: list[BlockPlace] = []
     last = -1
     for block, sequence, offset, length, kind, flags, zero in _ROW.iter_unpack(record.payload):
         if (
@@ -359,12 +407,12 @@ def decode_map(record: Record) -> list[BlockPlace]:
             or offset >= RECORD_BYTES_MAX - HEADER_BYTES
             or not BLOCK_HEADER_BYTES < length <= BLOCK_HEADER_BYTES + STORED_BYTES_MAX
             or kind not in _BLOCK_KINDS
+            or flags > BlockFlag.MANIFEST_BEGINS
             or zero
         ):
             raise ProtocolViolation(f"map row of block {block} is not allowed")
-        places.append(BlockPlace(block, sequence, offset, length, kind, flags))
         last = block
-    return places
+    return Places(bytes(record.payload))
 
 
 _BLOCK_KINDS: Final = frozenset(int(kind) for kind in BlockKind)

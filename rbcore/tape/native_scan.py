@@ -27,6 +27,7 @@ from rbcore.tape.native import (
     MapEntry,
     PartHeader,
     PartTrailer,
+    Places,
     Record,
     RecordKind,
     decode_index,
@@ -55,7 +56,7 @@ class FoundPart(msgspec.Struct, kw_only=True):
     header: PartHeader
     position: int
     """Of the archive header."""
-    places: list[BlockPlace]
+    places: Places
     """Blocks that can be read, ascending. Empty when the archive header could not be: then the maps lead to them."""
     trailer: PartTrailer | None = None
     records: int = 0
@@ -278,7 +279,7 @@ class NativeScanner:
             part=record.header.part,
             header=header,
             position=self.position,
-            places=[],
+            places=Places(),
         )
         self._parts.append(found)
         self._open = _Open(found, _BlockTracker(found.archive, header.first_block), record.digest)
@@ -308,7 +309,7 @@ class NativeScanner:
             return
         if header.kind is RecordKind.CONTAINER:
             try:
-                opened.found.places += opened.tracker.feed(record)
+                opened.found.places.extend(opened.tracker.feed(record))
             except (Damaged, ProtocolViolation) as error:
                 self._find(error.message)
                 opened.tracker.cut()
@@ -355,7 +356,11 @@ class NativeScanner:
             if part is None:
                 self._find("the archive header cannot be read; the index tells of it", known.position)
                 part = FoundPart(
-                    archive=known.archive, part=known.part, header=known.header, position=known.position, places=[]
+                    archive=known.archive,
+                    part=known.part,
+                    header=known.header,
+                    position=known.position,
+                    places=Places(),
                 )
                 self._parts.append(part)
             if part.trailer is None:
@@ -417,7 +422,7 @@ class NativeScanner:
             places=found.places[opened.mapped :],
             maps=opened.maps,
             blocks=len(found.places),
-            stored_bytes=sum(place.length for place in found.places),
+            stored_bytes=found.places.stored_bytes(),
             first_block=found.places[0].block if found.places else -1,
             last_block=found.places[-1].block if found.places else -1,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rbcore.tape.native import BlockPlace
+from rbcore.tape.native import Places
 from rbcore.tape.native_scan import Contents, FoundPart
 
 
@@ -16,7 +16,7 @@ class PlacedPart(msgspec.Struct, frozen=True, kw_only=True):
     volume_tag: str
     cartridge: bytes
     found: FoundPart
-    places: list[BlockPlace]
+    places: Places
     """Empty when the part's containers were skipped: its maps lead to the blocks."""
 
 
@@ -73,7 +73,7 @@ def _join(archive: bytes, found: dict[int, tuple[Contents, FoundPart]]) -> Found
             problems.append(f"{part.header.blocks_before - before} blocks before part {number} cannot be read")
         successor = found.get(number + 1)
         limit = 2**63 if successor is None else successor[1].header.first_block
-        places = [place for place in part.places if place.block < limit]
+        places = part.places.below(limit)
         counted = len(places)
         if part.skipped and part.trailer is not None:
             counted = part.trailer.blocks

@@ -155,9 +155,28 @@ def parsed(kind: RecordKind, payload: bytes, **fields: object) -> native.Record:
     return parse_record(record(kind, payload, **fields))
 
 
+def test_places_are_a_sequence() -> None:
+    rows = [BlockPlace(n * n, 1 + n, n, 100 + n, 1, 0) for n in range(20)]
+    places = native.Places()
+    places.extend(rows[:7])
+    places.extend(rows[7:])
+    assert list(places) == rows
+    assert (places[3], places[-1], list(places[4:9])) == (rows[3], rows[-1], rows[4:9])
+    assert [len(places.below(block)) for block in (0, 1, 2, 17, 10**6)] == [0, 1, 2, 5, 20]
+    assert places.stored_bytes() == sum(row.length for row in rows)
+    with pytest.raises(IndexError):
+        places[20]
+    places.clear()
+    assert not places
+    assert places == native.Places()
+    assert places != []
+
+
 def test_maps_come_back_and_wrong_ones_are_refused() -> None:
     places = [BlockPlace(4, 1, 0, 200, 1, 0), BlockPlace(7, 2, 65_000, 4_000_000, 2, 1)]
-    assert native.decode_map(parsed(RecordKind.MAP, native.encode_map(places))) == places
+    assert native.decode_map(parsed(RecordKind.MAP, native.encode_map(places))) == native.Places(
+        native.encode_map(places)
+    )
     for wrong in (
         [places[1], places[0]],
         [BlockPlace(4, 0, 0, 200, 1, 0)],
@@ -166,6 +185,7 @@ def test_maps_come_back_and_wrong_ones_are_refused() -> None:
         [BlockPlace(4, 1, 0, 2**30, 1, 0)],
         [BlockPlace(4, 1, 0, 96, 1, 0)],
         [BlockPlace(4, 1, 0, 200, 7, 0)],
+        [BlockPlace(4, 1, 0, 200, 1, 2)],
     ):
         with pytest.raises(ProtocolViolation):
             native.decode_map(parsed(RecordKind.MAP, native.encode_map(wrong)))
