@@ -36,6 +36,14 @@ class Commit:
             f"<Commit {self.command_id} positions {self.envelopes[0].position}..{self.envelopes[-1].position} {state}>"
         )
 
+    @property
+    def is_durable(self) -> bool:
+        return self._settled.is_set() and self._error is None
+
+    @property
+    def is_pending(self) -> bool:
+        return not self._settled.is_set()
+
     async def durable(self) -> None:
         if self._settled.is_set():
             await trio.lowlevel.checkpoint()
@@ -46,6 +54,7 @@ class Commit:
             raise kind(message)
 
     def succeed(self) -> None:
+        self.payloads = ()
         self._settled.set()
 
     def fail(self, kind: type[RbError], message: str) -> None:

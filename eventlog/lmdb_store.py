@@ -11,11 +11,18 @@ from typing import Any
 import lmdb
 import msgspec
 
-from eventlog.chain import CHECKPOINT_EVERY_EVENTS, Chain, Sealed
+from eventlog.chain import CHECKPOINT_EVERY_EVENTS, Chain
 from eventlog.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from eventlog.commit import Commit
 from eventlog.environment import DATA_FILE, FORMAT, Environment, WriterLock, opening
-from eventlog.index_tail import INDEX_LAG_EVENTS, REBUILT_AT_ONCE_EVENTS, IndexTail, stream_key, unpack_span
+from eventlog.indexes import (
+    INDEX_LAG_BYTES,
+    INDEX_LAG_EVENTS,
+    INDEXED_AT_ONCE_EVENTS,
+    IndexEntries,
+    stream_key,
+    unpack_span,
+)
 from eventlog.merkle import SUBTREE_LEAVES, Frontier, complete_root
 from eventlog.record import (
     HASH_BYTES,
@@ -77,12 +84,14 @@ class LmdbStore:
         self._events = self._environment.events
         self._page_bytes: int = self._lmdb.stat()["psize"]
         self._ran_full = False
+        self._unindexed: list[Commit] = []
+        self._unindexed_bytes = 0
         self._map_bytes_min = min(32 << 20, self._options.map_bytes // 8)
         try:
             with opening(path):
                 self.log_id = self._identify(signer, log_id or os.urandom(LOG_ID_BYTES))
                 self._chain = self._load_chain(signer)
-                self._tail = self._load_tail()
+                self.indexed = self._catch_up()
         except BaseException:
             self.close()
             raise
@@ -171,18 +180,18 @@ class LmdbStore:
             frontier.append(value[-HASH_BYTES:])
         return frontier
 
-    def _load_tail(self) -> IndexTail:
-        """Index entries of the events that came after the last time the indexes were written."""
+    def _catch_up(self) -> int:
+        """Index the events that came after the last time the indexes were written. Returns where that leads: to the end."""
         with self._lmdb.begin(db=self._environment.meta) as transaction:
-            indexed = transaction.get(b"indexed")
-        tail = IndexTail(0 if indexed is None else key_position(indexed))
-        for value in self.all_values(tail.indexed, self.size):
-            tail.add(decode_value(value))
-            if tail.events == REBUILT_AT_ONCE_EVENTS:
-                with self._lmdb.begin(write=True) as transaction:
-                    tail.write(transaction, self._environment)
-                tail = IndexTail(tail.indexed + tail.events)
-        return tail
+            indexed = key_position(transaction.get(b"indexed") or position_key(0))
+        while indexed < self.size:
+            entries = IndexEntries(indexed)
+            for value in self.all_values(indexed, min(self.size, indexed + INDEXED_AT_ONCE_EVENTS)):
+                entries.add(decode_value(value))
+            with self._lmdb.begin(write=True) as transaction:
+                entries.write(transaction, self._environment)
+            indexed = entries.position
+        return indexed
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -200,62 +209,62 @@ class LmdbStore:
         position = commits[0].envelopes[0].position
         assert position == self._chain.size + 1, "batches arrive in order and without gaps"
         sealed = self._chain.seal(payloads, commits[-1].envelopes[-1].time_ns)
-        tail = self._tail
-        index_now = tail.events + len(payloads) >= INDEX_LAG_EVENTS
-        if index_now:
-            tail = self._extended_copy(commits)
+        unindexed_bytes = self._unindexed_bytes + sum(map(len, payloads))
+        index_now = position + len(payloads) > self.indexed + INDEX_LAG_EVENTS or unindexed_bytes > INDEX_LAG_BYTES
         try:
             with self._lmdb.begin(write=True) as transaction:
                 for value in sealed.values:
                     if not transaction.put(position_key(position), value, append=True, db=self._events):
                         raise StoreFailed(f"The event log in {self.path} has an event {position} already.")
                     position += 1
+                if sealed.checkpoint is not None:
+                    self._put_checkpoint(transaction, position - 1, sealed.checkpoint)
                 if index_now:
-                    tail.write(transaction, self._environment)
-                self._put_tree(transaction, sealed)
+                    self._put_indexes(transaction, [*self._unindexed, *commits])
         except lmdb.Error as error:
             raise self._as_store_error(error) from error
         self._chain.adopt(sealed)
         self._ran_full = False
         if index_now:
-            self._tail = IndexTail(sealed.frontier.size)
+            self._indexes_written()
         else:
-            for commit in commits:
-                for envelope in commit.envelopes:
-                    tail.add(envelope)
+            self._unindexed += commits
+            self._unindexed_bytes = unindexed_bytes
 
-    def _extended_copy(self, commits: Sequence[Commit]) -> IndexTail:
-        """The tail with these batches: a copy, because other threads look into the tail and the commit may still fail."""
-        tail = self._tail.copy()
+    def _put_indexes(self, transaction: Any, commits: Sequence[Commit]) -> None:
+        """Everything that follows from the events and is not written yet."""
+        entries = IndexEntries(self.indexed)
         for commit in commits:
             for envelope in commit.envelopes:
-                tail.add(envelope)
-        return tail
-
-    def _put_tree(self, transaction: Any, sealed: Sealed) -> None:
-        for number, root in sealed.subtrees:
+                entries.add(envelope)
+        entries.write(transaction, self._environment)
+        for number, root in self._chain.subtrees:
             transaction.put(position_key(number), root, db=self._environment.subtrees)
-        if sealed.checkpoint is not None:
-            self._put_checkpoint(transaction, sealed.frontier.size, sealed.checkpoint)
+
+    def _indexes_written(self) -> None:
+        self.indexed = self._chain.size
+        self._unindexed = []
+        self._unindexed_bytes = 0
+        self._chain.subtrees.clear()
 
     def _put_checkpoint(self, transaction: Any, size: int, checkpoint: Checkpoint) -> None:
         transaction.put(position_key(size), encode_checkpoint(checkpoint), db=self._environment.checkpoints)
 
     def round_off(self) -> None:
         """Write what only lags for speed: index entries, and a checkpoint of all records. Raises as :meth:`append` does."""
-        chain, tail = self._chain, self._tail
+        chain = self._chain
         checkpoint = chain.sign(self.newest_time_ns()) if chain.size > chain.checkpointed_size else None
-        if checkpoint is None and not tail.events:
+        if checkpoint is None and self.indexed == chain.size:
             return
         try:
             with self._lmdb.begin(write=True) as transaction:
-                tail.write(transaction, self._environment)
+                self._put_indexes(transaction, self._unindexed)
                 if checkpoint is not None:
                     self._put_checkpoint(transaction, chain.size, checkpoint)
         except lmdb.Error as error:
             raise self._as_store_error(error) from error
         chain.checkpointed_size = chain.size
-        self._tail = IndexTail(chain.size)
+        self._indexes_written()
 
     def room_problem(self) -> str | None:
         free_bytes, needed_bytes = self._free_bytes(), self._needed_bytes()
@@ -338,7 +347,6 @@ class LmdbStore:
             after += len(values)
 
     def positions_of(self, stream: str, after_version: int, limit: int) -> list[int]:
-        tail = self._tail
         prefix = stream.encode() + b"\0"
         key_bytes = len(prefix) + 8
         found: list[int] = []
@@ -349,14 +357,9 @@ class LmdbStore:
                     if len(key) != key_bytes or not key.startswith(prefix) or len(found) == limit:
                         break
                     found.append(key_position(value))
-        if len(found) < limit:
-            found += tail.positions_of(stream, after_version + len(found))[: limit - len(found)]
         return found
 
     def version_of(self, stream: str) -> int:
-        newest = self._tail.version_of(stream)
-        if newest:
-            return newest
         prefix = stream.encode() + b"\0"
         with self._lmdb.begin(db=self._environment.streams) as transaction:
             cursor = transaction.cursor()
@@ -367,9 +370,6 @@ class LmdbStore:
         return key_position(key[-8:])
 
     def batch_of(self, command_id: str) -> tuple[int, int] | None:
-        span = self._tail.batch_of(command_id)
-        if span is not None:
-            return span
         key = command_id.encode()
         if not 0 < len(key) <= COMMAND_ID_BYTES_MAX:
             return None

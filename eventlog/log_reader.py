@@ -10,7 +10,7 @@ import msgspec
 
 from eventlog.checkpoint import Checkpoint, decode_checkpoint
 from eventlog.environment import DATA_FILE, FORMAT, READER_MAP_BYTES, Environment, opening
-from eventlog.index_tail import stream_key, unpack_span
+from eventlog.indexes import stream_key, unpack_span
 from eventlog.merkle import SUBTREE_LEAVES, root_of
 from eventlog.merkle import node_hash as hash_node
 from eventlog.record import HASH_BYTES, LOG_ID_BYTES, key_position, position_key

@@ -34,9 +34,13 @@ class MemoryStore:
     def size(self) -> int:
         return len(self.records)
 
+    @property
+    def indexed(self) -> int:
+        return len(self.records)
+
     def root(self) -> bytes:
         """Merkle tree head over everything stored."""
-        return self._chain.frontier.root()
+        return self._chain.root()
 
     def newest_time_ns(self) -> int:
         return decode_time(self.records[-1]) if self.records else 0
@@ -56,6 +60,7 @@ class MemoryStore:
         if sealed.checkpoint is not None:
             self.checkpoints.append(sealed.checkpoint)
         self._chain.adopt(sealed)
+        self._chain.subtrees.clear()
         assert self._chain.size == self.size == commits[-1].envelopes[-1].position, "positions have no gaps"
 
     def round_off(self) -> None:

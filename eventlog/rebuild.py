@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from eventlog.environment import DATA_FILE, Environment, WriterLock, opening
-from eventlog.index_tail import REBUILT_AT_ONCE_EVENTS, IndexTail
+from eventlog.indexes import INDEXED_AT_ONCE_EVENTS, IndexEntries
 from eventlog.merkle import SUBTREE_LEAVES, Frontier
 from eventlog.record import HASH_BYTES, decode_value, position_key
 from rbcore.errors import Damaged, NotFound
@@ -49,20 +49,20 @@ def _rebuild(path: Path, environment: Environment) -> RebuiltIndexes:
     frontier = Frontier()
     while True:
         with environment.lmdb.begin(write=True) as transaction:
-            tail = IndexTail(position)
+            entries = IndexEntries(position)
             cursor = transaction.cursor(environment.events)
             if cursor.set_range(position_key(position + 1)):
                 for key, value in cursor:
                     position += 1
                     if key != position_key(position):
                         raise Damaged(f"The log in {path} has no event {position}. Run 'audit verify'.")
-                    tail.add(decode_value(value))
+                    entries.add(decode_value(value))
                     root = frontier.append(value[-HASH_BYTES:])
                     if root is not None:
                         transaction.put(position_key(position // SUBTREE_LEAVES - 1), root, db=environment.subtrees)
                         subtrees += 1
-                    if tail.events == REBUILT_AT_ONCE_EVENTS:
+                    if entries.events == INDEXED_AT_ONCE_EVENTS:
                         break
-            if not tail.events:
+            if not entries.events:
                 return RebuiltIndexes(position, subtrees)
-            tail.write(transaction, environment)
+            entries.write(transaction, environment)

@@ -2,11 +2,14 @@
 
 Positions and versions are assigned when a batch is submitted, against what is durable plus what is pending, so that commits can be
 pipelined. When a commit fails everything pending is taken back at once: what was assigned after it was assigned on top of it.
+
+Batches are remembered here until the store has indexed them, some thousand events later: until then the store cannot look them up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -30,17 +33,22 @@ class Sequencer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.epoch = 0
-        self.pending: dict[str, Commit] = {}
-        """By command id, in order of submission."""
-        self._reset()
+        self.remembered: dict[str, Commit] = {}
+        """Batches that are pending or not indexed yet: by command id, in order of submission."""
+        self._indexed = store.indexed
+        self._start()
 
-    def _reset(self) -> None:
-        self.pending = {}
-        self._pending_bytes = 0
-        self._versions: dict[str, int] = {}
-        """Version of every stream with pending events, and of others that were used lately."""
+    def _start(self) -> None:
+        """Nothing is pending: go on from what is durable."""
         self.head = self._store.size
         self._time_ns = self._store.newest_time_ns()
+        self._pending = 0
+        self._pending_bytes = 0
+        self._versions = self._remembered_versions()
+        """Version of every stream in a remembered batch, and of others that were used lately."""
+
+    def _remembered_versions(self) -> dict[str, int]:
+        return {one.stream: one.version for commit in self.remembered.values() for one in commit.envelopes}
 
     def version_of(self, stream: str) -> int:
         """Version of the stream with what is pending. Raises ``InvalidRequest`` for a name that no stream can have."""
@@ -59,9 +67,9 @@ class Sequencer:
         Raises ``VersionConflict``, ``InvalidRequest`` and ``TooLarge`` for the batch, ``Unavailable`` when too much is pending;
         then nothing has changed.
         """
-        if len(self.pending) >= PENDING_BATCHES_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
+        if self._pending >= PENDING_BATCHES_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
             raise Unavailable(
-                f"The event log has {len(self.pending)} batches ({self._pending_bytes} bytes) waiting for the disk. Try again."
+                f"The event log has {self._pending} batches ({self._pending_bytes} bytes) waiting for the disk. Try again."
             )
         versions = self._versions_after(batch)
         time_ns = max(batch.time_ns, self._time_ns)
@@ -71,7 +79,8 @@ class Sequencer:
                 f"The events of command {batch.command_id} take {commit.payload_bytes} bytes; a batch may take {BATCH_BYTES_MAX}."
             )
         self._versions.update(versions)
-        self.pending[batch.command_id] = commit
+        self.remembered[batch.command_id] = commit
+        self._pending += 1
         self._pending_bytes += commit.payload_bytes
         self.head += len(commit.envelopes)
         self._time_ns = time_ns
@@ -127,18 +136,31 @@ class Sequencer:
             payloads.append(encode_payload(envelope if position < last else ClosingEnvelope(*fields, batch.answer)))
         return Commit(tuple(envelopes), payloads, batch.command_id, batch.answer, self.epoch)
 
-    def settle(self, commits: Iterable[Commit]) -> None:
-        """The batches are durable: the store knows their versions now."""
+    def settle(self, commits: Sequence[Commit]) -> None:
+        """The batches are durable."""
+        self._pending -= len(commits)
         for commit in commits:
-            del self.pending[commit.command_id]
             self._pending_bytes -= commit.payload_bytes
+        # The store may be ahead of what the loop was told: what is pending stays remembered.
+        indexed = min(self._store.indexed, commits[-1].envelopes[-1].position)
+        if indexed > self._indexed:
+            self._forget(indexed)
+
+    def _forget(self, indexed: int) -> None:
+        """The store can look up everything up to ``indexed``."""
+        self._indexed = indexed
+        remembered = iter(self.remembered.values())
+        forgotten = list(takewhile(lambda commit: commit.envelopes[-1].position <= indexed, remembered))
+        for commit in forgotten:
+            del self.remembered[commit.command_id]
         if len(self._versions) > VERSIONS_REMEMBERED_MAX:
-            pending = {one.stream for commit in self.pending.values() for one in commit.envelopes}
-            self._versions = {stream: self._versions[stream] for stream in pending}
+            self._versions = self._remembered_versions()
 
     def take_back(self) -> list[Commit]:
         """Forget everything pending, go back to what is durable, and start a new epoch. Returns what was pending."""
-        lost = list(self.pending.values())
+        lost = [commit for commit in self.remembered.values() if commit.is_pending]
+        for commit in lost:
+            del self.remembered[commit.command_id]
         self.epoch += 1
-        self._reset()
+        self._start()
         return lost

@@ -34,6 +34,10 @@ class Store(Protocol):
     def size(self) -> int:
         """Records on stable storage, which is also the position of the last one."""
 
+    @property
+    def indexed(self) -> int:
+        """Position up to which streams and commands can be looked up; what is newer the log remembers itself."""
+
     def newest_time_ns(self) -> int:
         """Time of the last record; 0 for an empty log."""
 
@@ -49,13 +53,13 @@ class Store(Protocol):
         """At most ``limit`` records from ``after < position <= until``, in order."""
 
     def positions_of(self, stream: str, after_version: int, limit: int) -> list[int]:
-        """Positions of the stream's next ``limit`` events after ``after_version``."""
+        """Positions of the stream's next ``limit`` indexed events after ``after_version``."""
 
     def version_of(self, stream: str) -> int:
-        """Version of the stream's last event; 0 when it has none."""
+        """Version of the stream's last indexed event; 0 when it has none."""
 
     def batch_of(self, command_id: str) -> tuple[int, int] | None:
-        """First and last position of the batch of a command."""
+        """First and last position of the batch of a command, if it is indexed."""
 
     def newest_checkpoint(self) -> Checkpoint | None: ...
 

@@ -65,9 +65,9 @@ class StoredLog:
 
     def first_of(self, command_id: str) -> Repeat | None:
         """The batch that this command already became: pending or durable."""
-        pending = self._sequencer.pending.get(command_id)
-        if pending is not None:
-            return Repeat(pending.envelopes, pending.answer, pending)
+        remembered = self._sequencer.remembered.get(command_id)
+        if remembered is not None:
+            return Repeat(remembered.envelopes, remembered.answer, remembered)
         span = self._store.batch_of(command_id)
         if span is None:
             return None
@@ -121,6 +121,9 @@ class StoredLog:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def answer_of(self, command_id: str) -> bytes | None:
+        remembered = self._sequencer.remembered.get(command_id)
+        if remembered is not None:
+            return remembered.answer if remembered.is_durable else None
         span = self._store.batch_of(command_id)
         return None if span is None else decode_answer(self._value_at(span[1]))
 
@@ -135,15 +138,24 @@ class StoredLog:
             after += len(values)
 
     def read_stream(self, stream: str, after_version: int = 0) -> Iterator[Envelope]:
-        while True:
+        # Taken before the store is asked: what is indexed meanwhile is then in both, and not in neither.
+        remembered = [
+            one
+            for commit in tuple(self._sequencer.remembered.values())
+            if commit.is_durable
+            for one in commit.envelopes
+            if one.stream == stream
+        ]
+        more = True
+        while more:
             positions = self._store.positions_of(stream, after_version, READ_CHUNK_EVENTS)
+            more = len(positions) == READ_CHUNK_EVENTS
             for position in positions:
                 if position > self._durable:
                     return
                 yield upcast(decode_value(self._value_at(position)))
-            if len(positions) < READ_CHUNK_EVENTS:
-                return
             after_version += len(positions)
+        yield from (upcast(one) for one in remembered if one.version > after_version)
 
     def position_at(self, time_ns: int) -> int:
         """Binary search: times only grow with positions, so the log is its own index by time."""

@@ -24,7 +24,7 @@ import msgspec
 
 from eventlog.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from eventlog.environment import DATA_FILE, FORMAT, Environment, WriterLock, opening
-from eventlog.index_tail import REBUILT_AT_ONCE_EVENTS, IndexTail
+from eventlog.indexes import INDEXED_AT_ONCE_EVENTS, IndexEntries
 from eventlog.log_reader import LogReader
 from eventlog.merkle import SUBTREE_LEAVES, Frontier
 from eventlog.record import (
@@ -162,7 +162,7 @@ class _Import:
         self._environment = environment
         self._header = _header(frames)
         self._chain = _Chain(self._header.log_id, self._header.signing_key, "The export")
-        self._tail = IndexTail(0)
+        self._entries = IndexEntries(0)
         self._records: list[tuple[bytes, bytes]] = []
         self._subtrees: list[tuple[bytes, bytes]] = []
         self._checkpoints: list[tuple[bytes, bytes]] = []
@@ -186,11 +186,11 @@ class _Import:
         envelope = decode_value(value)
         if envelope.position != position:
             raise Damaged(f"The export is damaged: event {envelope.position} stands where event {position} belongs.")
-        self._tail.add(envelope)
+        self._entries.add(envelope)
         self._records.append((position_key(position), value))
         if root is not None:
             self._subtrees.append((position_key(position // SUBTREE_LEAVES - 1), root))
-        if self._tail.events == REBUILT_AT_ONCE_EVENTS:
+        if self._entries.events == INDEXED_AT_ONCE_EVENTS:
             self._write()
 
     def _write(self) -> None:
@@ -199,8 +199,8 @@ class _Import:
             transaction.cursor(environment.events).putmulti(self._records, append=True)
             transaction.cursor(environment.subtrees).putmulti(self._subtrees, append=True)
             transaction.cursor(environment.checkpoints).putmulti(self._checkpoints, append=True)
-            self._tail.write(transaction, environment)
-        self._tail = IndexTail(self._chain.frontier.size)
+            self._entries.write(transaction, environment)
+        self._entries = IndexEntries(self._chain.frontier.size)
         self._records, self._subtrees, self._checkpoints = [], [], []
 
     def _finish(self) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from eventlog import StoreOptions, open_log
 from eventlog.checkpoint import Checkpoint
-from eventlog.index_tail import INDEX_LAG_EVENTS
+from eventlog.indexes import INDEX_LAG_EVENTS
 from eventlog.rebuild import rebuild_indexes
 from eventlog.signing import SIGNING_KEY_FILE, signature_holds
 from rbcore.errors import Damaged, Refused, VersionConflict
