@@ -34,13 +34,16 @@ from rbcore.tape.native import (
     RecordHeader,
     RecordKind,
     encode_map,
+    end_reserve_bytes,
     index_payloads,
     rows_per_map,
     seal_in_place,
     seal_record,
 )
 
-_INDEX_ROOM_BYTES: Final = INDEX_BYTES_MAX - 128 * 1024
+_ROW_BYTES_MAX: Final = 64 * 1024
+"""Longest row of an index: texts of 1024 characters, MAPS_MAX maps."""
+_INDEX_ROOM_BYTES: Final = INDEX_BYTES_MAX - _ROW_BYTES_MAX
 """One more part always fits an index."""
 
 
@@ -219,6 +222,11 @@ class NativeWriter:
     def full(self) -> bool:
         """No further part may begin here."""
         return self._warned or len(self.rows) >= PARTS_MAX or self._index_bytes > _INDEX_ROOM_BYTES
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What may still be written when early warning comes now: for programmable early warning, or for a writer that must stop by itself."""
+        return end_reserve_bytes(self.label.record_bytes, self._index_bytes + _ROW_BYTES_MAX)
 
     @property
     def next_block(self) -> int:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rbcore.errors import NotAllowedNow, ProtocolViolation
+from rbcore.tape import native_write
 from rbcore.tape.native import BlockPlace, RecordKind, decode_map, parse_record
 from rbcore.tape.native_scan import Contents, NativeScanner, append_after_index
 from rbcore.tape.native_write import AppendPoint, NativeWriter, Phase, WriteRecord
@@ -221,6 +222,55 @@ def test_reading_one_block_needs_the_map_and_its_records_only() -> None:
     assert places == list(part.places)
     assert tape.read(part, places[-1]) == block(9_000, 200_000)
     assert tape.read(part, places[4_321]) == block(4_321, 8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1_000, 900_000), st.lists(SIZES, min_size=1, max_size=6))
+def test_the_reserve_is_enough_for_the_end_of_a_cartridge(warning: int, sizes: list[int]) -> None:
+    """Archives until early warning: with the reserve behind it, trailer and index always fit."""
+    tape = Tape(warning_bytes=warning)
+    writer = fresh(tape, 1)
+    number = 0
+    while writer.phase is Phase.IDLE and not writer.full:
+        tape.capacity_bytes = max(warning, tape.used()) + writer.reserve_bytes
+        writer.begin(number.to_bytes(16), 1, HEADER)
+        for one, size in enumerate(sizes):
+            if phase_of(writer) is Phase.PART:
+                writer.add(block(one, size, number.to_bytes(16)))
+                carry_out(writer, tape)
+        writer.interrupt("", 1)
+        carry_out(writer, tape)
+        number += 1
+    writer.close()
+    carry_out(writer, tape)
+    assert writer.phase is Phase.CLOSED
+    contents = tape.scan()
+    assert not contents.findings
+    assert len(contents.parts) == number
+
+
+def test_a_part_with_too_many_maps_goes_on_in_another_on_the_same_cartridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_write, "MAPS_MAX", 2)
+    tape = Tape()
+    writer = fresh(tape, 1)
+    writer.begin(ARCHIVE, 1, HEADER)
+    number = 0
+    while writer.phase is Phase.PART:
+        writer.add(block(number, 8))
+        carry_out(writer, tape)
+        number += 1
+    assert writer.phase is Phase.SPAN
+    assert not writer.full
+    writer.interrupt(writer.label.volume_tag, 1)
+    carry_out(writer, tape)
+    writer.begin(ARCHIVE, *writer.continuation())
+    for again in range(writer.next_block, number + 5):
+        writer.add(block(again, 8))
+    writer.finish(ROOT, 1)
+    carry_out(writer, tape)
+    (archive,) = join_parts([tape.scan()])
+    assert archive.whole
+    assert [place.block for part in archive.parts for place in part.places] == list(range(number + 5))
 
 
 def three_archives() -> Tape:
