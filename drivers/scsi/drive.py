@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -40,6 +40,7 @@ GALLOP_START: Final = 64
 
 READ_6, WRITE_6, WRITE_FILEMARKS_6, SPACE_6, REWIND, ERASE = 0x08, 0x0A, 0x10, 0x11, 0x01, 0x19
 LOCATE_10, LOCATE_16, READ_POSITION, READ_BLOCK_LIMITS, LOAD_UNLOAD = 0x2B, 0x92, 0x34, 0x05, 0x1B
+FORMAT_MEDIUM: Final = 0x04
 _NEAR_END: Final = frozenset({Condition.EARLY_WARNING})
 
 
@@ -83,10 +84,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     block_limits: BlockLimits
     lists_commands: bool
-    locates: bool
-    """LOCATE(10) or (16); otherwise emulated."""
-    erases: bool
-    formats: bool
+    locates: bool | None
+    """LOCATE(10) or (16); otherwise emulated. This and the next two are None where only trying tells, which would move or erase the tape."""
+    erases: bool | None
+    formats: bool | None
     compression: bool
     partitions_max: int
     tape_alert: bool
@@ -113,23 +114,38 @@ class Drive(DrivePages):
     async def probe(self) -> Capabilities:
         """Find out what the drive has. Works without a cartridge; then what depends on the cartridge (partitions) counts as absent."""
         identity = await self.identity()
-        listed = await self.find_commands()
+        await self.find_commands()
         with contextlib.suppress(errors.Unavailable, errors.NoCartridge):
             await self.test_unit_ready()
         return Capabilities(
             identity=identity,
             block_limits=await self.block_limits(),
-            lists_commands=listed is not None,
-            locates=not (self.lacks(LOCATE_10) and self.lacks(LOCATE_16)),
-            erases=not self.lacks(ERASE),
-            formats=not self.lacks(0x04),
+            lists_commands=self.knows_its_commands,
+            locates=self._has_any(LOCATE_10, LOCATE_16),
+            erases=self._has_any(ERASE),
+            formats=self._has_any(FORMAT_MEDIUM),
             compression=await self.compression() is not None,
             partitions_max=await self.partitions_max(),
             tape_alert=await self._has_log_page(0x2E),
             volume_statistics=await self._has_log_page(0x17),
-            cartridge_memory=not self.lacks(0x8C),
-            encryption=not (self.lacks(0xA2) or self.lacks(0xB5)),
+            cartridge_memory=await self._answers(self.read_attributes()),
+            encryption=await self._answers(self.encryption_algorithms()),
         )
+
+    def _has_any(self, *operations: int) -> bool | None:
+        if all(self.lacks(operation) for operation in operations):
+            return False
+        return True if self.knows_its_commands else None
+
+    async def _answers(self, question: Awaitable[object]) -> bool:
+        """Whether the drive knows a question; that it needs a cartridge for the answer does not count against it."""
+        try:
+            await question
+        except errors.Refused:
+            return False
+        except (errors.NoCartridge, errors.DeviceNotReady):
+            pass
+        return True
 
     async def _has_log_page(self, page: int) -> bool:
         try:
@@ -401,14 +417,16 @@ class Drive(DrivePages):
         mark, end = outcome.has(Condition.FILEMARK), outcome.has(Condition.END_OF_DATA)
         left = _left(outcome, count if mark or end else 0)
         if outcome.has(Condition.INCORRECT_LENGTH) and not mark and not end:
-            return self._read_of_other_length(outcome, count, left, start, file_number)
+            return await self._read_of_other_length(outcome, count, left, start, file_number)
         read = max(0, count - left)
         passed = (read if fixed else int(read > 0)) + int(mark)
         self._stands_at(_plus(start, passed), _plus(file_number, int(mark)))
         data = outcome.data[: read * (self.block_bytes or 1)]
+        if len(data) < read * (self.block_bytes or 1):
+            return await self._read_again(start, read, file_number)
         return ReadResult(found=Found.FILEMARK if mark else Found.END_OF_DATA if end else Found.BLOCK, data=data)
 
-    def _read_of_other_length(
+    async def _read_of_other_length(
         self, outcome: Outcome, count: int, left: int, start: int | None, file_number: int | None
     ) -> ReadResult:
         if self.block_bytes:
@@ -422,7 +440,28 @@ class Drive(DrivePages):
                 data={"block_bytes": count - left},
             )
         length = count - left if outcome.sense.information is not None else len(outcome.data)
+        if len(outcome.data) < length:
+            return await self._read_again(start, length, file_number)
         return ReadResult(found=Found.BLOCK, data=outcome.data[:length])
+
+    async def _read_again(self, start: int | None, count: int, file_number: int | None) -> ReadResult:
+        """A drive said that it read more than it handed over, as one known target does for short blocks: ask for exactly that much."""
+        if start is None:
+            self._lost = True
+            raise errors.PositionLost(f"{self.name} did not hand over all that it read. Locate, and read again.")
+        await self.locate(start)
+        with self._moving():
+            outcome = await self.command(
+                bytes([READ_6, int(bool(self.block_bytes))]) + count.to_bytes(3, "big") + bytes(1),
+                "read",
+                receive_bytes=count * (self.block_bytes or 1),
+                timeout_seconds=TRANSFER_SECONDS_MAX,
+                needs_position=True,
+            )
+            if len(outcome.data) < count * (self.block_bytes or 1):
+                raise errors.HardwareFailed(f"{self.name} hands over less than it reads: its data cannot be trusted.")
+        self._stands_at(start + (count if self.block_bytes else 1), file_number)
+        return ReadResult(found=Found.BLOCK, data=outcome.data)
 
     async def write(self, data: bytes | memoryview) -> bool:
         """Write one block (in fixed mode: whole blocks). Everything behind it is gone. True at early warning: little more will fit.
@@ -472,6 +511,13 @@ class Drive(DrivePages):
         return outcome
 
     # --- erasing ---
+
+    async def format_medium(self, partition_gigabytes: Sequence[int] = ()) -> None:
+        """As in ``DrivePages``, from wherever the tape stands; afterwards it stands at the beginning of partition 0."""
+        await (self.locate(0, 0) if self._partition else self.rewind())
+        with self._moving():
+            await super().format_medium(partition_gigabytes)
+        await self.rewind()
 
     async def erase(self, *, long: bool) -> bool:
         """Erase from the beginning of the partition: mark it empty (short), or overwrite all of it (long; hours).

@@ -112,7 +112,8 @@ class LogicalUnit:
                     )
                 if attentions <= ATTENTIONS_PER_COMMAND_MAX:
                     continue
-            if not sense.deferred and (sense.conditions & expected or sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR)):
+            harmless = sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and not sense.has(Condition.UNREADABLE)
+            if not sense.deferred and (sense.conditions & expected or harmless):
                 return Outcome(data=result.data, sense=sense, residual_bytes=result.residual_bytes)
             if sense.has(Condition.UNSUPPORTED_COMMAND):
                 self._refused.add(_command_id(cdb))
@@ -130,6 +131,11 @@ class LogicalUnit:
         else:
             self._listed = frozenset(_listed_commands(listing)) or None
         return self._listed
+
+    @property
+    def knows_its_commands(self) -> bool:
+        """Whether ``find_commands`` got a list."""
+        return self._listed is not None
 
     def lacks(self, operation: int, service_action: int | None = None) -> bool:
         """Whether the device is known not to have a command: it is not in its list, or it was refused once."""
@@ -314,6 +320,11 @@ _ERRORS: Final[tuple[tuple[Condition, type[errors.RbError], str], ...]] = (
     (Condition.END_OF_DATA, errors.MediumFailed, "There is no data where some was expected."),
     (Condition.HARDWARE_ERROR, errors.HardwareFailed, "Look at the device's own display and log."),
     (Condition.ABORTED, errors.HardwareFailed, "The device gave up; try again, then look at cables and adapter."),
+    (
+        Condition.UNREADABLE,
+        errors.HardwareFailed,
+        "The device does not say why; what became of the command is not known.",
+    ),
     (Condition.UNIT_ATTENTION, errors.DeviceNotReady, "It reports one change after another; look at the device."),
 )
 """The first that holds decides."""

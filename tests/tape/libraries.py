@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes.util
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivers.scsi.iscsi import IscsiTransport
+from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
 from rbcore.scsi import ScsiTransport
 from tests.tape import vtl
 
@@ -60,6 +61,32 @@ def need_target() -> None:
         pytest.skip("NOT TESTED: the package libiscsi7 is not installed")
 
 
+@contextlib.asynccontextmanager
+async def simulated_library(
+    _: Path, *, drives_lack: Iterable[int] = (), changer_lacks: Iterable[int] = ()
+) -> AsyncIterator[LibraryUnderTest]:
+    """Without delays, and an LTO-9 of 36 MB."""
+    barcodes = [f"SI{number + 1:04d}L9" for number in range(4)]
+    simulated = SimulatedLibrary(
+        mechanics=NO_DELAY, capacity_factor=2e-6, drives_lack=drives_lack, changer_lacks=changer_lacks
+    )
+    for barcode in barcodes:
+        simulated.add_cartridge(barcode)
+    yield LibraryUnderTest(simulated.changer, list(simulated.drives), barcodes)
+
+
+def poor_library(directory: Path) -> AbstractAsyncContextManager[LibraryUnderTest]:
+    """As the standard says, and without all that is optional: LOCATE, READ POSITION, ERASE, FORMAT MEDIUM, logs, memory, encryption,
+    lists of commands; EXCHANGE, POSITION, ranges."""
+    return simulated_library(
+        directory,
+        drives_lack=(0x2B, 0x92, 0x34, 0x19, 0x04, 0x4D, 0x8C, 0x8D, 0xA2, 0xA3, 0xB5),
+        changer_lacks=(0xA6, 0x2B, 0x37, 0xA3),
+    )
+
+
 LIBRARIES: dict[str, Callable[[Path], AbstractAsyncContextManager[LibraryUnderTest]]] = {
+    "poor": poor_library,
+    "simulated": simulated_library,
     "target": target_library,
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
 
 from drivers.scsi.changer import Changer, ElementType
 from drivers.scsi.drive import Drive, Found
+from drivers.scsi.drive_pages import REST_OF_TAPE
 from rbcore import errors
 from tests.tape.libraries import LibraryUnderTest
 
@@ -212,12 +214,49 @@ async def test_pages_are_there_or_said_not_to_be(library: LibraryUnderTest) -> N
         else:
             with pytest.raises(errors.Refused):
                 await ask()
-    if capabilities.partitions_max > 1:
-        await drive.rewind()
-        await drive.format_medium([1, 0xFFFF])
-    else:
-        with pytest.raises(errors.UnsupportedByDevice, match="partitions"):
-            await drive.format_medium([1, 0xFFFF])
+
+
+async def test_partitions_are_made_or_said_not_to_be_possible(library: LibraryUnderTest) -> None:
+    drive = await loaded(library)
+    await drive.write(b"old")
+    capabilities = await drive.probe()
+    if capabilities.partitions_max == 1 or not capabilities.formats:
+        with pytest.raises(errors.UnsupportedByDevice):
+            await drive.format_medium([1, REST_OF_TAPE])
+        return
+    await drive.format_medium([1, REST_OF_TAPE])
+    assert (await drive.read(100)).found is Found.END_OF_DATA
+    for partition in (1, 0):
+        await drive.locate(0, partition)
+        await drive.write(b"partition %d" % partition)
+        await drive.write_filemarks(1)
+        position = await drive.position()
+        assert position is not None
+        assert (position.partition, position.object_number) == (partition, 2)
+    for partition in (1, 0):
+        await drive.locate(0, partition)
+        assert (await drive.read(100)).data == b"partition %d" % partition
+    await drive.format_medium()
+    assert (await drive.read(100)).found is Found.END_OF_DATA
+    with pytest.raises(errors.RbError):
+        await drive.locate(0, 1)
+
+
+async def test_the_physical_end_is_an_error_where_it_is_one(library: LibraryUnderTest) -> None:
+    """Some drives take data for ever after early warning; where the end is reported, what was written before it is there."""
+    drive = await loaded(library)
+    data = block(1, MEBIBYTE // 2)
+    written = 0
+    while not await drive.write(data):
+        written += 1
+    with contextlib.suppress(errors.EndOfMedium):
+        for _ in range(40):
+            written += 1
+            await drive.write(data)
+        return
+    await drive.locate(written - 1)
+    assert (await drive.read(MEBIBYTE)).data == data
+    assert (await drive.space_to_end()).object_number >= written
 
 
 async def test_unloading_and_loading_keeps_the_data(library: LibraryUnderTest) -> None:
@@ -233,3 +272,44 @@ async def test_unloading_and_loading_keeps_the_data(library: LibraryUnderTest) -
     other = Drive(library.drives[1])
     await other.load()
     assert (await other.read(4096)).data == block(9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_history_reads_back_like_a_list(library: LibraryUnderTest, seed: int) -> None:
+    """The tape is a list of objects (blocks, and None for filemarks) and an index into it, whatever the drive can or cannot do."""
+    drive, draw = await loaded(library), random.Random(seed)
+    tape: list[bytes | None] = []
+    at = 0
+    for step in range(150):
+        match draw.choices(["write", "mark", "read", "locate", "end", "rewind", "file"], [9, 3, 8, 5, 1, 1, 1])[0]:
+            case "write":
+                data = block(step, draw.choice([1, 4, 100, 5000]) + 3)
+                await drive.write(data)
+                tape[at:], at = [data], at + 1
+            case "mark":
+                count = draw.randint(1, 2)
+                await drive.write_filemarks(count)
+                tape[at:], at = [None] * count, at + count
+            case "read":
+                result = await drive.read(6000)
+                if at == len(tape):
+                    assert result.found is Found.END_OF_DATA
+                else:
+                    assert (result.data if result.found is Found.BLOCK else None) == tape[at]
+                    at += 1
+            case "locate":
+                at = draw.randint(0, len(tape))
+                await drive.locate(at)
+            case "end":
+                at = len(tape)
+                assert (await drive.space_to_end()).object_number == at
+            case "rewind":
+                at = 0
+                await drive.rewind()
+            case "file":
+                marks = [index for index, content in enumerate(tape) if content is None]
+                number = draw.randint(0, len(marks))
+                at = marks[number - 1] + 1 if number else 0
+                await drive.locate_file(number)
+        counted = drive.counted_position
+        assert counted is None or counted.object_number == at, step

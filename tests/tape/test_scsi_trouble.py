@@ -1,0 +1,255 @@
+"""What goes wrong with changers and drives comes out as the error that says what to do, and nobody goes on with a wrong position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from drivers.scsi.changer import Changer, ElementType
+from drivers.scsi.drive import Drive, Found
+from drivers.scsi.sense import Attention
+from drivers.scsi.unit import BUSY_SECONDS_MAX, LogicalUnit
+from drivers.simulated.tape import NO_DELAY, Mechanics, SimulatedLibrary
+from rbcore import errors
+from rbcore.scsi import ScsiResult
+
+BARCODE = "TR0001L9"
+
+
+def simulated(mechanics: Mechanics = NO_DELAY) -> SimulatedLibrary:
+    library = SimulatedLibrary(mechanics=mechanics, capacity_factor=2e-6)
+    library.add_cartridge(BARCODE)
+    library.add_cartridge("TR0002L9")
+    return library
+
+
+async def loaded(library: SimulatedLibrary) -> tuple[Changer, Drive, int, int]:
+    """With the addresses of its slot and of the drive's element."""
+    changer, drive = Changer(library.changer), Drive(library.drives[0])
+    await changer.wait_ready(600)
+    parts = await changer.element_addresses()
+    home, element = parts[ElementType.STORAGE].first, parts[ElementType.DRIVE].first
+    await changer.move(home, element)
+    await drive.load()
+    return changer, drive, home, element
+
+
+async def test_a_loading_drive_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated(Mechanics())
+    changer = Changer(library.changer)
+    await changer.wait_ready(600)
+    parts = await changer.element_addresses()
+    await changer.move(parts[ElementType.STORAGE].first, parts[ElementType.DRIVE].first)
+    drive = Drive(library.drives[0])
+    sense = await drive.not_ready_because()
+    assert sense is not None
+    with pytest.raises(errors.DeviceNotReady, match="wait"):
+        await drive.wait_ready(1)
+    await drive.wait_ready(7200)
+    assert Attention.MEDIUM_CHANGED in [sense.attention for sense in drive.take_attentions()]
+
+
+async def test_a_protected_cartridge(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    library.faults.write_protect(BARCODE)
+    _, drive, _, _ = await loaded(library)
+    assert await drive.is_write_protected()
+    with pytest.raises(errors.WriteProtected, match="switch"):
+        await drive.write(b"x")
+
+
+async def test_an_unreadable_block_is_passed_by_locating(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    _, drive, _, _ = await loaded(library)
+    for number in range(4):
+        await drive.write(b"block %d" % number)
+    await drive.flush()
+    library.faults.spoil_record(BARCODE, 1)
+    await drive.rewind()
+    await drive.read(100)
+    with pytest.raises(errors.MediumFailed, match="another drive"):
+        await drive.read(100)
+    await drive.locate(2)
+    assert (await drive.read(100)).data == b"block 2"
+
+
+async def test_a_reset_between_two_writes_is_not_written_over(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    _, drive, _, _ = await loaded(library)
+    await drive.write(b"one")
+    await drive.flush()
+    library.faults.reset_bus()
+    for _ in range(2):
+        with pytest.raises(errors.PositionLost):
+            await drive.write(b"two")
+    await drive.locate(1)
+    await drive.write(b"two")
+    await drive.rewind()
+    assert [(await drive.read(100)).data for _ in range(2)] == [b"one", b"two"]
+
+
+async def test_a_cut_connection_loses_the_position(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    _, drive, _, _ = await loaded(library)
+    await drive.write(b"one")
+    library.faults.cut()
+    with pytest.raises(errors.Unavailable):
+        await drive.write(b"two")
+    assert drive.counted_position is None
+    library.faults.mend()
+    with pytest.raises(errors.PositionLost):
+        await drive.write(b"two")
+    await drive.rewind()
+    assert (await drive.read(100)).data == b"one"
+
+
+async def test_a_jammed_robot(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    changer, drive, home, element = await loaded(library)
+    await drive.unload()
+    library.faults.jam_robot()
+    with pytest.raises(errors.HardwareFailed, match="display"):
+        await changer.move(element, home)
+    library.faults.clear_jam()
+    await changer.wait_ready(600)
+    await changer.move(element, home)
+
+
+async def test_hands_in_the_library_are_noticed(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    changer = Changer(library.changer)
+    await changer.wait_ready(600)
+    changer.take_attentions()
+    parts = await changer.element_addresses()
+    library.faults.take_out(parts[ElementType.STORAGE].first)
+    assert not (await changer.element(ElementType.STORAGE, parts[ElementType.STORAGE].first)).full
+    assert [sense.attention for sense in changer.take_attentions()] == [Attention.MEDIUM_CHANGED]
+    assert changer.take_attentions() == []
+
+
+async def test_alerts_attributes_and_encryption(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    _, drive, _, _ = await loaded(library)
+    library.faults.require_cleaning(0)
+    assert 20 in await drive.tape_alerts()
+    before = {attribute.identifier for attribute in await drive.read_attributes()}
+    assert before
+    statistics = await drive.volume_statistics()
+    assert statistics.loads is None or statistics.loads >= 1
+    assert (await drive.read(100)).found is Found.END_OF_DATA
+
+
+class Scripted:
+    """A transport that answers as told, then GOOD."""
+
+    name = "scripted"
+
+    def __init__(self, *answers: ScsiResult) -> None:
+        self.answers = list(answers)
+        self.commands: list[bytes] = []
+
+    async def execute(
+        self, cdb: bytes, *, send: bytes | memoryview = b"", receive_bytes: int = 0, timeout_seconds: float
+    ) -> ScsiResult:
+        await trio.lowlevel.checkpoint()
+        self.commands.append(cdb)
+        return self.answers.pop(0) if self.answers else ScsiResult(status=0)
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def check(key: int, asc: int = 0, ascq: int = 0, *, code: int = 0x70) -> ScsiResult:
+    return ScsiResult(status=2, sense=bytes([code, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (check(2, 0x3A), errors.NoCartridge),
+        (check(2, 0x04, 0x03), errors.DeviceNotReady),
+        (check(2, 0x30, 0x03), errors.DeviceNotReady),
+        (check(3, 0x11), errors.MediumFailed),
+        (check(4, 0x44), errors.HardwareFailed),
+        (check(5, 0x20), errors.UnsupportedByDevice),
+        (check(5, 0x24), errors.RefusedByDevice),
+        (check(5, 0x21, 0x01), errors.UnknownElement),
+        (check(5, 0x3B, 0x0D), errors.ElementFull),
+        (check(5, 0x3B, 0x0E), errors.ElementEmpty),
+        (check(5, 0x53, 0x02), errors.RemovalPrevented),
+        (check(7, 0x27), errors.WriteProtected),
+        (check(7, 0x74, 0x03), errors.WriteProtected),
+        (check(8, 0x00, 0x05), errors.MediumFailed),
+        (check(0xB, 0x4E), errors.HardwareFailed),
+        (check(0xD, 0x00, 0x02), errors.EndOfMedium),
+        (check(3, 0x0C, code=0x71), errors.MediumFailed),
+        (check(4, 0x44, code=0x71), errors.HardwareFailed),
+        (ScsiResult(status=2, sense=b""), errors.HardwareFailed),
+        (ScsiResult(status=0x18), errors.ReservedByAnother),
+        (ScsiResult(status=0x40), errors.HardwareFailed),
+        (ScsiResult(status=0x30), errors.HardwareFailed),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else None,
+)
+async def test_every_failure_is_an_error_with_an_address(answer: ScsiResult, kind: type[errors.RbError]) -> None:
+    with pytest.raises(errors.RbError) as caught:
+        await LogicalUnit(Scripted(answer)).command(bytes(6), "try")
+    assert type(caught.value) is kind
+    assert caught.value.message.startswith("scripted")
+    crossed = errors.Failure.of(caught.value).to_error()
+    assert (type(crossed), crossed.data) == (kind, caught.value.data)
+
+
+async def test_recovered_errors_and_notes_are_successes() -> None:
+    for answer in (check(1, 0x18), check(0, 0x00, 0x17), check(1, 0x00, 0x17)):
+        unit = LogicalUnit(Scripted(answer))
+        assert (await unit.command(bytes(6), "try")).sense.key in (0, 1)
+        assert unit.cleaning_required == (answer.sense[13] == 0x17)
+
+
+async def test_unit_attentions_repeat_the_command_and_are_kept() -> None:
+    transport = Scripted(check(6, 0x29), check(6, 0x28), check(6, 0x2A, 0x01))
+    unit = LogicalUnit(transport)
+    await unit.command(bytes(6), "try")
+    assert len(transport.commands) == 4
+    assert [sense.attention for sense in unit.take_attentions()] == [
+        Attention.RESET,
+        Attention.MEDIUM_CHANGED,
+        Attention.PARAMETERS_CHANGED,
+    ]
+    with pytest.raises(errors.DeviceNotReady):
+        await LogicalUnit(Scripted(*[check(6, 0x29)] * 50)).command(bytes(6), "try")
+
+
+async def test_a_command_that_depends_on_the_position_is_not_repeated_after_a_reset() -> None:
+    transport = Scripted(check(6, 0x29))
+    with pytest.raises(errors.PositionLost):
+        await LogicalUnit(transport).command(bytes(6), "write", needs_position=True)
+    assert len(transport.commands) == 1
+    harmless = Scripted(check(6, 0x2A, 0x01))
+    await LogicalUnit(harmless).command(bytes(6), "write", needs_position=True)
+    assert len(harmless.commands) == 2
+
+
+@pytest.mark.parametrize("status", [0x08, 0x28])
+async def test_a_busy_device_is_asked_again_for_a_while(status: int, autojump_clock: trio.testing.MockClock) -> None:
+    await LogicalUnit(Scripted(*[ScsiResult(status=status)] * 5)).command(bytes(6), "try")
+    started = trio.current_time()
+    with pytest.raises(errors.DeviceNotReady, match="busy"):
+        await LogicalUnit(Scripted(*[ScsiResult(status=status)] * 9999)).command(bytes(6), "try")
+    assert trio.current_time() - started <= BUSY_SECONDS_MAX + 1
+
+
+@pytest.mark.parametrize(
+    "start", [lambda drive: drive.write(b"x"), lambda drive: drive.read(9), lambda drive: drive.write_filemarks(1)]
+)
+async def test_a_cancelled_command_leaves_the_position_unknown(start: Callable[[Drive], object]) -> None:
+    drive = Drive(Scripted())
+    await drive.rewind()
+    assert drive.counted_position is not None
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await start(drive)  # type: ignore[misc]
+    assert drive.counted_position is None
