@@ -251,3 +251,18 @@ async def test_two_libraries_from_one_seed_fare_alike() -> None:
         await drive.space(3, 0)
         ends.append(await drive.position())
     assert ends[0] == ends[1]
+
+
+async def test_a_new_login_of_the_same_initiator_ends_the_old_one() -> None:
+    made = library("VT0001L9")
+    old = Device(made.changer)
+    await old.clear()
+    await old.do(bytes([0x1E, 0, 0, 0, 1, 0]))
+    new = Device(made.connect(0))
+    assert await new.clear() == ["6/29/00", "good"]
+    assert not made.changer_unit.is_removal_prevented
+    with pytest.raises(Unavailable):
+        await old.ready()
+    made.faults.lose_power()
+    with pytest.raises(Unavailable):
+        await Device(made.connect(0)).ready()

@@ -146,8 +146,12 @@ class SimulatedLibrary:
         )
 
     def connect(self, lun: int, initiator: str = INITIATOR) -> SimulatedTransport:
-        """A login of an initiator at a LUN; its first command gets 6/29/00."""
+        """A login of an initiator at a LUN; its first command gets 6/29/00. An earlier login of the same initiator there ends."""
         unit = (self.changer_unit, *self.drive_units)[lun]
+        for earlier in self.transports:
+            if earlier.unit is unit and earlier.initiator == initiator:
+                earlier.log_out()
+        self.transports = [transport for transport in self.transports if not transport.is_closed]
         transport = SimulatedTransport(f"simulated://{self.serial}/{lun}", unit, self._gates[lun], initiator)
         self.transports.append(transport)
         return transport

@@ -20,6 +20,8 @@ class Gate:
         self.state = state
         """Held while the state changes; never while time passes."""
         self.threads = threads
+        self.down = ""
+        """Why nobody gets an answer now; empty when they do."""
 
 
 class _Stroke:
@@ -41,11 +43,10 @@ class SimulatedTransport:
         self._gate = gate
         self._nexus = unit.nexus(initiator)
         self._stroke = _Stroke()
-        self._down = ""
-        self._closed = False
+        self.is_closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"down: {self._down}" if self._down else "up"
+        state = "closed" if self.is_closed else f"down: {self._gate.down}" if self._gate.down else "up"
         return f"<SimulatedTransport {self.name} for {self.initiator}, {state}, {self.unit!r}>"
 
     async def execute(
@@ -97,10 +98,10 @@ class SimulatedTransport:
         return result
 
     def _must_be_up(self) -> None:
-        if self._closed:
+        if self.is_closed:
             raise Unavailable(f"{self.name} is closed")
-        if self._down:
-            raise Unavailable(f"{self.name}: {self._down}")
+        if self._gate.down:
+            raise Unavailable(f"{self.name}: {self._gate.down}")
 
     def strike(self, reason: str, *, carries_on: bool, stays_down: bool) -> None:
         """Whatever is under way gets no answer; ``carries_on``: the device does not notice. Until ``mend`` when it ``stays_down``."""
@@ -108,11 +109,11 @@ class SimulatedTransport:
         stroke.reason, stroke.carries_on = reason, carries_on
         stroke.event.set()
         if stays_down:
-            self._down = reason
+            self._gate.down = reason
 
     def mend(self) -> None:
         """Commands are answered again."""
-        self._down = ""
+        self._gate.down = ""
 
     def log_in_again(self) -> None:
         """The connection is a new one: the old one's holds are gone."""
@@ -121,6 +122,10 @@ class SimulatedTransport:
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
-        if not self._closed:
-            self._closed = True
+        self.log_out()
+
+    def log_out(self) -> None:
+        """Idempotent."""
+        if not self.is_closed:
+            self.is_closed = True
             self.unit.logout(self._nexus)

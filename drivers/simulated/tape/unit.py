@@ -18,6 +18,8 @@ VENDOR: Final = "RBMEDIA"
 REVISION: Final = "0100"
 _CDB_LENGTHS: Final = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
 """By the upper three bits of the operation code."""
+_ACTIONS: Final = {0xA3: 0x0C}
+"""Operation codes that mean something only with a service action, and the one that is there."""
 _REPORT_LUNS, _REQUEST_SENSE, _INQUIRY, _RELEASE = 0xA0, 0x03, 0x12, 0x17
 _WITHOUT_ATTENTION: Final = frozenset({_REPORT_LUNS, _REQUEST_SENSE, _INQUIRY})
 """Commands that neither report nor clear a unit attention with CHECK CONDITION."""
@@ -226,12 +228,7 @@ class LogicalUnit:
             raise s.CheckCondition(s.invalid_field(1))
         allocation, option, opcode = command.number(6, 4), command.cdb[2] & 0x07, command.cdb[3]
         if option == 0:
-            rows = [
-                bytes([one, 0, 0, 0, 0, 0, 0, _CDB_LENGTHS[one >> 5]])
-                for one in sorted(self.handlers)
-                if self.supports(one)
-            ]
-            body = b"".join(rows)
+            body = b"".join(_listed(one) for one in sorted(self.handlers) if self.supports(one))
             return Reply((len(body).to_bytes(4, "big") + body)[:allocation])
         if option > 3:
             raise s.CheckCondition(s.invalid_field(2))
@@ -239,6 +236,12 @@ class LogicalUnit:
             return Reply(bytes([0, 0x01, 0, 0])[:allocation])
         length = _CDB_LENGTHS[opcode >> 5]
         return Reply((bytes([0, 0x03, 0, length, opcode]) + b"\xff" * (length - 1))[:allocation])
+
+
+def _listed(opcode: int) -> bytes:
+    """Descriptor of a command in REPORT SUPPORTED OPERATION CODES."""
+    action = _ACTIONS.get(opcode)
+    return bytes([opcode, 0, 0, action or 0, 0, action is not None, 0, _CDB_LENGTHS[opcode >> 5]])
 
 
 def text(value: str, length: int) -> bytes:
