@@ -6,6 +6,7 @@ touches the file itself. Run as ``python -m eventlog.audit_worker PATH``.
 
 from __future__ import annotations
 
+import gc
 import signal
 import struct
 import sys
@@ -140,10 +141,10 @@ class Worker:
         trailer = genesis_trailer(reader.log_id) if start == 0 else trailer_of(before or b"")
         heads_at = list(request.heads_at)
         while start < request.end:
-            entries = reader.entries_after(start, min(SUBTREE_LEAVES, request.end - start))
-            leaves, sound = self._sound_leaves(trailer, start, entries)
+            keys, values = reader.records_after(start, min(SUBTREE_LEAVES, request.end - start))
+            leaves, sound = self._sound_leaves(trailer, start, keys, values)
             if sound:
-                trailer = trailer_of(entries[sound - 1][1])
+                trailer = trailer_of(values[sound - 1])
             self.position = start + sound
             if sound < min(SUBTREE_LEAVES, request.end - start):
                 self._answer(Finding(explain(reader.value_at, reader.log_id, start + sound + 1)))
@@ -158,20 +159,19 @@ class Worker:
             start += sound
 
     def _sound_leaves(
-        self, trailer: bytes, start: int, entries: Sequence[tuple[bytes, bytes]]
+        self, trailer: bytes, start: int, keys: Sequence[bytes], values: Sequence[bytes]
     ) -> tuple[list[bytes], int]:
         """Hashes of the records as they should be, and how many of them, from the first, are what is stored."""
-        if not entries:
+        if not keys:
             return [], 0
-        keys, values = zip(*entries, strict=True)
         trailers = [value[-TRAILER_BYTES:] for value in values]
         hashed = sha256
         leaves = [
             hashed(before + value[:-TRAILER_BYTES]).digest()
             for before, value in zip([trailer, *trailers], values, strict=False)
         ]
-        positions = range(start + 1, start + 1 + len(entries))
-        expected_keys = struct.pack(f">{len(entries)}Q", *positions)
+        positions = range(start + 1, start + 1 + len(keys))
+        expected_keys = struct.pack(f">{len(keys)}Q", *positions)
         keys_fit = max(map(len, keys)) == POSITION_BYTES and b"".join(keys) == expected_keys
         if keys_fit and b"\0" + b"\0".join(leaves) == b"".join(trailers):
             return leaves, len(leaves)
@@ -207,6 +207,7 @@ class Worker:
 
 def main(path: Path, lines: Any, write: Callable[[bytes], object]) -> None:
     """Serve requests until there are no more."""
+    gc.disable()  # nothing here makes cycles, and the collector would look through thousands of records again and again
     encode = msgspec.json.Encoder().encode
     decode = msgspec.json.Decoder(Request).decode
 

@@ -105,26 +105,29 @@ class LogReader:
             value: bytes | None = transaction.get(position_key(position))
         return value
 
-    def entries_after(self, position: int, count: int) -> list[tuple[bytes, bytes]]:
-        """The next ``count`` (key, value) pairs after ``position``, as they come."""
+    def records_after(self, position: int, count: int) -> tuple[list[bytes], list[bytes]]:
+        """Keys and values of the next ``count`` records after ``position``, as they come."""
         with self._lmdb.begin(db=self._events) as transaction:
             cursor = transaction.cursor()
-            return list(islice(cursor, count)) if cursor.set_range(position_key(position + 1)) else []
+            start = position_key(position + 1)
+            if not cursor.set_range(start):
+                return [], []
+            keys = list(islice(cursor.iternext(values=False), count))
+            cursor.set_range(start)
+            return keys, list(islice(cursor.iternext(keys=False), count))
 
     def values(self, after: int, until: int) -> Iterator[bytes]:
         """Records from ``after < position <= until`` in short steps. Raises ``Damaged`` when one is missing."""
         while after < until:
-            entries = self.entries_after(after, min(SUBTREE_LEAVES, until - after))
-            for key, value in entries:
-                after += 1
-                if key != position_key(after):
+            keys, values = self.records_after(after, min(SUBTREE_LEAVES, until - after))
+            for key, value in zip(keys, values, strict=True):
+                if key != position_key(after + 1):
+                    keys = []
                     break
-                yield value
-            else:
-                if entries:
-                    continue
                 after += 1
-            raise Damaged(f"The log in {self.path} has no event {after}. Run 'audit verify'.")
+                yield value
+            if not keys:
+                raise Damaged(f"The log in {self.path} has no event {after + 1}. Run 'audit verify'.")
 
     def stream_position(self, stream: str, version: int) -> int | None:
         with self._lmdb.begin(db=self._environment.streams) as transaction:
