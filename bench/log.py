@@ -313,7 +313,7 @@ def main() -> int:
             return 0
         trio.run(commits, folder, 20 if options.quick else 60, verdicts)
         trio.run(commands, folder, 5 if options.quick else 15, verdicts)
-        trio.run(long_log, folder, 20_000 if options.quick else 140_000, verdicts)
+        trio.run(long_log, folder, 80_000 if options.quick else 140_000, verdicts)
         memory(folder, 20_000 if options.quick else 60_000, verdicts)
     return verdicts.end()
 
