@@ -32,7 +32,9 @@ TRANSFER_SECONDS_MAX: Final = 900.0
 """A drive that retries a bad spot with its buffer full."""
 MOTION_SECONDS_MAX: Final = 1800.0
 """From one end of a long tape to the other, with retries."""
-LOAD_SECONDS_MAX: Final = 900.0
+LOAD_SECONDS_MAX: Final = 3 * 3600.0
+"""LTO-9 measures a new cartridge at its first load: up to two hours."""
+UNLOAD_SECONDS_MAX: Final = 900.0
 ERASE_LONG_SECONDS_MAX: Final = 36 * 3600.0
 SPACE_COUNT_MAX: Final = 0x7FFFFF
 TRANSFER_MAX: Final = 0xFFFFFF
@@ -249,13 +251,14 @@ class Drive(DrivePages):
     async def load(self, timeout_seconds: float = LOAD_SECONDS_MAX) -> None:
         """Thread the cartridge and wait until it is ready, at the beginning of partition 0. Raises ``NoCartridge``."""
         with self._moving():
-            await self.command(bytes([LOAD_UNLOAD, 0, 0, 0, 1, 0]), "load", timeout_seconds=timeout_seconds)
+            # Immediate: the drive then says that it is busy, instead of holding the connection.
+            await self.command(bytes([LOAD_UNLOAD, 1, 0, 0, 1, 0]), "load", timeout_seconds=MOTION_SECONDS_MAX)
             await self.wait_ready(timeout_seconds)
         # Loaded already means that nothing moved: only a rewind makes sure.
         self._partition = 0
         await self.rewind()
 
-    async def unload(self, timeout_seconds: float = LOAD_SECONDS_MAX) -> None:
+    async def unload(self, timeout_seconds: float = UNLOAD_SECONDS_MAX) -> None:
         """Rewind and unthread, so that the robot can take the cartridge. What is buffered gets written first."""
         with self._moving():
             await self.command(bytes([LOAD_UNLOAD, 0, 0, 0, 0, 0]), "unload", timeout_seconds=timeout_seconds)

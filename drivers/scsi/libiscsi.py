@@ -39,16 +39,6 @@ class DataIn(Structure):
     _fields_ = (("size", c_int), ("data", POINTER(c_ubyte)))
 
 
-class IoVector(Structure):
-    _fields_ = (
-        ("iov", c_void_p),
-        ("niov", c_int),
-        ("nalloc", c_int),
-        ("offset", c_size_t),
-        ("consumed", c_int),
-    )
-
-
 class Task(Structure):
     """``struct scsi_task``, up to and including what the transport reads. Only ever allocated by the library."""
 
@@ -77,7 +67,6 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "iscsi_set_targetname": (c_int, (c_void_p, c_char_p)),
     "iscsi_set_initiator_username_pwd": (c_int, (c_void_p, c_char_p, c_char_p)),
     "iscsi_set_noautoreconnect": (None, (c_void_p, c_int)),
-    "iscsi_set_timeout": (c_int, (c_void_p, c_int)),
     "iscsi_connect_async": (c_int, (c_void_p, c_char_p, COMMAND_CALLBACK, c_void_p)),
     "iscsi_login_async": (c_int, (c_void_p, COMMAND_CALLBACK, c_void_p)),
     "iscsi_logout_async": (c_int, (c_void_p, COMMAND_CALLBACK, c_void_p)),

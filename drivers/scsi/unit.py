@@ -27,7 +27,8 @@ BUSY_PAUSE_SECONDS: Final = 0.25
 ATTENTIONS_PER_COMMAND_MAX: Final = 16
 """A device queues one per kind of event; one that always has another is broken."""
 ATTENTIONS_KEPT: Final = 64
-READY_POLL_SECONDS: Final = 1.0
+READY_POLL_SECONDS_MIN, READY_POLL_SECONDS_MAX = 0.5, 15.0
+"""A load takes seconds, an erase hours: the pauses between questions grow by half each time."""
 
 HARMLESS_ATTENTIONS: Final = frozenset(
     {
@@ -163,11 +164,12 @@ class LogicalUnit:
 
     async def wait_ready(self, timeout_seconds: float) -> None:
         """Wait while the device says that it becomes ready. Raises ``NoCartridge`` or ``DeviceNotReady`` as soon as waiting is no use."""
-        until = trio.current_time() + timeout_seconds
+        until, pause = trio.current_time() + timeout_seconds, READY_POLL_SECONDS_MIN
         while (sense := await self.not_ready_because()) is not None:
             if sense.advice is not Advice.WAIT or trio.current_time() >= until:
                 raise error_of(sense, self.name, "wait for it to become ready")
-            await trio.sleep(min(READY_POLL_SECONDS, max(0.0, until - trio.current_time())))
+            await trio.sleep(min(pause, max(0.0, until - trio.current_time())))
+            pause = min(READY_POLL_SECONDS_MAX, pause * 1.5)
 
     async def prevent_removal(self, prevent: bool) -> None:
         """Lock or unlock the cartridge (or the door). Ends with the session."""

@@ -104,6 +104,19 @@ async def test_a_target_that_is_not_there(target: vtl.VirtualLibrary) -> None:
         await transport.execute(READY, timeout_seconds=5)
 
 
+async def test_a_target_that_wants_a_password(target: vtl.VirtualLibrary) -> None:
+    target.require_password("me", "a-long-secret")
+    right = IscsiTransport(target.changer_url.replace("iscsi://", "iscsi://me%a-long-secret@"))
+    await right.execute(READY, timeout_seconds=5)
+    assert "secret" not in right.name
+    for wrong in ("iscsi://", "iscsi://me%another-secret@", "iscsi://you%a-long-secret@"):
+        transport = IscsiTransport(target.changer_url.replace("iscsi://", wrong))
+        with pytest.raises(Unavailable, match="cannot be reached") as caught:
+            await transport.execute(READY, timeout_seconds=5)
+        assert "-secret" not in caught.value.message
+    await right.aclose()
+
+
 async def test_every_kind_of_buffer_is_sent(target: vtl.VirtualLibrary) -> None:
     await put_in(target)
     transport = IscsiTransport(target.drive_url(0))

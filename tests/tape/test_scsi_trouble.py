@@ -9,6 +9,7 @@ import trio
 
 from drivers.scsi.changer import Changer, ElementType
 from drivers.scsi.drive import Drive, Found
+from drivers.scsi.drive_pages import Attribute
 from drivers.scsi.sense import Attention
 from drivers.scsi.unit import BUSY_SECONDS_MAX, LogicalUnit
 from drivers.simulated.tape import NO_DELAY, Mechanics, SimulatedLibrary
@@ -129,15 +130,38 @@ async def test_hands_in_the_library_are_noticed(autojump_clock: trio.testing.Moc
     assert changer.take_attentions() == []
 
 
-async def test_alerts_attributes_and_encryption(autojump_clock: trio.testing.MockClock) -> None:
+async def test_alerts_and_statistics(autojump_clock: trio.testing.MockClock) -> None:
     library = simulated()
     _, drive, _, _ = await loaded(library)
     library.faults.require_cleaning(0)
     assert 20 in await drive.tape_alerts()
-    before = {attribute.identifier for attribute in await drive.read_attributes()}
-    assert before
-    statistics = await drive.volume_statistics()
-    assert statistics.loads is None or statistics.loads >= 1
+    assert (await drive.volume_statistics()).loads == 1
+
+
+async def test_the_cartridges_memory(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated()
+    changer, drive, home, element = await loaded(library)
+    label = Attribute(0x0803, b"monthly".ljust(160, b"\0"), 2)
+    await drive.write_attributes([Attribute(0x0800, b"RBMEDIA ", 1), label])
+    await drive.unload()
+    await changer.move(element, home)
+    await changer.move(home, element + 1)
+    other = Drive(library.drives[1])
+    await other.load()
+    found = {attribute.identifier: attribute for attribute in await other.read_attributes()}
+    assert found[0x0800].value == b"RBMEDIA "
+    assert found[0x0803].value.rstrip(b"\0") == b"monthly"
+    with pytest.raises(errors.RefusedByDevice):
+        await other.write_attributes([Attribute(0x0000, bytes(8), 0)])
+    await other.write_attributes([Attribute(0x0800, b"", 1)])
+    assert 0x0800 not in {attribute.identifier for attribute in await other.read_attributes()}
+
+
+async def test_a_long_erase_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    library = simulated(Mechanics())
+    _, drive, _, _ = await loaded(library)
+    await drive.write(b"old")
+    assert await drive.erase(long=True)
     assert (await drive.read(100)).found is Found.END_OF_DATA
 
 
@@ -149,16 +173,55 @@ class Scripted:
     def __init__(self, *answers: ScsiResult) -> None:
         self.answers = list(answers)
         self.commands: list[bytes] = []
+        self.sent: list[bytes] = []
 
     async def execute(
         self, cdb: bytes, *, send: bytes | memoryview = b"", receive_bytes: int = 0, timeout_seconds: float
     ) -> ScsiResult:
         await trio.lowlevel.checkpoint()
         self.commands.append(cdb)
+        self.sent.append(bytes(send))
         return self.answers.pop(0) if self.answers else ScsiResult(status=0)
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
+
+
+def answer(data: bytes) -> ScsiResult:
+    return ScsiResult(status=0, data=data)
+
+
+async def test_encryption_pages_byte_for_byte() -> None:
+    """After SSC-5 8.5; no device here has them."""
+    algorithm = bytes([1, 0, 0, 20, 0x8A, 0, 0, 32, 0, 16, 0, 32]) + bytes(8) + (0x00010014).to_bytes(4, "big")
+    capabilities = bytes([0, 0x10, 0, 16 + 24]) + bytes(16) + algorithm
+    status = bytes([0, 0x20, 0, 20, 0x42, 2, 2, 1, 0, 0, 0, 7]) + bytes(12)
+    transport = Scripted(answer(capabilities), answer(status))
+    drive = Drive(transport)
+    assert await drive.encryption_algorithms() == {1: 32}
+    found = await drive.encryption_status()
+    assert (found.encrypts, found.decrypts, found.algorithm_index, found.key_instance) == (True, True, 1, 7)
+    assert [cdb[:4].hex() for cdb in transport.commands] == ["a2200010", "a2200020"]
+    key = bytes(range(32))
+    await drive.set_encryption(key)
+    await drive.set_encryption(None)
+    assert transport.commands[2].hex() == "b52000100000" + "00000034" + "0000"
+    assert transport.sent[2] == bytes([0, 0x10, 0, 48, 0x40, 0, 2, 2, 1, 0, 0]) + bytes(7) + bytes([0, 32]) + key
+    assert transport.sent[3] == bytes([0, 0x10, 0, 16, 0x40, 0, 0, 0, 1, 0, 0]) + bytes(7) + bytes([0, 0])
+
+
+async def test_partition_page_byte_for_byte() -> None:
+    """Mode page 11h keeps what it does not set; the sizes are in gigabytes."""
+    page = bytes([0x11, 0x0A, 3, 0, 0x1C, 3, 9, 0, 0, 0, 0, 0])
+    sense = ScsiResult(status=0, data=bytes([15, 0x46, 0x10, 0]) + page)
+    header = ScsiResult(status=0, data=bytes([23, 0x46, 0x10, 8, 0x5E, 0, 0, 0, 0, 0, 0, 0]) + page)
+    transport = Scripted(ScsiResult(status=0), sense, header)
+    await Drive(transport).format_medium([2, 0xFFFF])
+    expected = bytes([0, 0, 0x10, 8, 0x5E, 0, 0, 0, 0, 0, 0, 0]) + bytes(
+        [0x11, 10, 3, 1, 0x3C, 3, 9, 0, 0, 2, 0xFF, 0xFF]
+    )
+    assert transport.sent[3] == expected
+    assert transport.commands[4].hex() == "040001000000"
 
 
 def check(key: int, asc: int = 0, ascq: int = 0, *, code: int = 0x70) -> ScsiResult:

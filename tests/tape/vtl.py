@@ -75,6 +75,11 @@ class VirtualLibrary:
             raise RuntimeError((self.directory / "tgtd.log").read_text(errors="replace")[-2000:])
         self._describe()
 
+    def require_password(self, user: str, password: str) -> None:
+        """CHAP, until the next start."""
+        self._admin("--mode", "account", "--op", "new", "--user", user, "--password", password)
+        self._admin("--mode", "account", "--op", "bind", "--tid", "1", "--user", user)
+
     def kill(self) -> None:
         """Power loss."""
         if self.process is not None:
