@@ -9,6 +9,7 @@ breaks, and cannot be interrupted.
 - A command that must end early (deadline, cancellation) takes the session with it. Losing the session makes the target
   abort its commands (RFC 7143, 7.2.2 and SAM-5 nexus loss); aborting one task in the middle of its data is where libraries and
   targets are weakest. The next command logs in again and meets the unit attention that tells of it.
+- Pings of the target are answered by ``keep_alive``, or before the next command.
 - A connection that died while nothing was under way is replaced unseen: that command had not been sent.
 """
 
@@ -22,7 +23,7 @@ import socket
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 import trio
@@ -34,6 +35,8 @@ from rbcore.scsi import ScsiResult
 PORT: Final = 3260
 LOGIN_SECONDS_MAX: Final = 15.0
 LOGOUT_SECONDS_MAX: Final = 2.0
+KEEP_ALIVE_SECONDS: Final = 1.0
+"""Targets ping every 5 to 15 seconds and wait about as long for the answer."""
 INITIATOR_NAME: Final = "iqn.2026-01.io.rbmedia:initiator"
 CHECK_CONDITION: Final = 0x02
 CDB_BYTES_MAX: Final = 16
@@ -170,6 +173,8 @@ class _Session:
                 return False
             if self.library.iscsi_service(self.context, select.POLLIN) < 0:
                 return False
+            if self.library.iscsi_which_events(self.context) & select.POLLOUT:
+                self.library.iscsi_service(self.context, select.POLLOUT)
         return False
 
 
@@ -207,6 +212,18 @@ class IscsiTransport:
             raise DeadlineExceeded(
                 f"{self.name} did not end command {cdb[0]:02x}h within {timeout_seconds:g} s; the session was dropped"
             ) from None
+
+    async def keep_alive(self) -> NoReturn:
+        """Answer the target's pings while no command is under way; run it beside, end it by cancelling.
+
+        Without it a target that pings drops a session that is idle for long. The next command would make another one, but a drive's
+        position and the lock of its cartridge are lost with the first.
+        """
+        while True:
+            await trio.sleep(KEEP_ALIVE_SECONDS)
+            async with self._turn:
+                if self._session is not None and not self._session.is_alive():
+                    self._drop()
 
     async def aclose(self) -> None:
         """A logout that may take two seconds at most, then the connection is closed in any case."""

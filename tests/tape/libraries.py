@@ -45,8 +45,8 @@ async def target_library(directory: Path) -> AsyncIterator[LibraryUnderTest]:
 
 
 @contextlib.contextmanager
-def running_target(directory: Path) -> Iterator[vtl.VirtualLibrary]:
-    target = vtl.VirtualLibrary(directory)
+def running_target(directory: Path, *, ping_seconds: int = 0) -> Iterator[vtl.VirtualLibrary]:
+    target = vtl.VirtualLibrary(directory, ping_seconds=ping_seconds)
     try:
         target.start()
         yield target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import gc
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,6 +205,26 @@ async def test_a_connection_lost_while_idle_is_replaced_unseen(target: vtl.Virtu
     await drive.rewind()
     assert (await drive.read(100)).data == b"before"
     await drive.aclose()
+
+
+async def test_an_idle_session_lives_while_it_is_kept_alive(tmp_path: Path) -> None:
+    """Two sessions with a target that pings every second: one is kept alive, the other is dropped and made again."""
+    need_target()
+    with running_target(tmp_path, ping_seconds=1) as target:
+        kept, left = IscsiTransport(target.drive_url(0)), IscsiTransport(target.drive_url(1))
+        for transport in (kept, left):
+            await transport.execute(READY, timeout_seconds=5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kept.keep_alive)
+            assert left._session is not None
+            hangup = select.poll()
+            hangup.register(left._session.watch or -1, select.POLLRDHUP)
+            assert await trio.to_thread.run_sync(hangup.poll, 20000)
+            nursery.cancel_scope.cancel()
+        assert (await kept.execute(READY, timeout_seconds=5)).sense[12] == 0x3A
+        assert (await left.execute(READY, timeout_seconds=5)).sense[12] == 0x29
+        await kept.aclose()
+        await left.aclose()
 
 
 async def test_commands_of_several_tasks_wait_for_each_other(target: vtl.VirtualLibrary) -> None:

@@ -48,6 +48,8 @@ class VirtualLibrary:
     media: int = 4
     import_export: int = 2
     cartridge_mebibytes: int = 64
+    ping_seconds: int = 0
+    """Drop a session that does not answer a ping within that time, one ping each; 0: no pings."""
     port: int = field(default=0, init=False)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     inventory: dict[int, str] = field(default_factory=dict, init=False)
@@ -140,9 +142,10 @@ class VirtualLibrary:
         """False when the port was taken meanwhile: the daemon lives on without it."""
         daemon = program("tgtd")
         assert daemon
+        pings = f",nop_interval={self.ping_seconds},nop_count=1" if self.ping_seconds else ""
         with (self.directory / "tgtd.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [daemon, "-f", "-C", CONTROL_PORT, "--iscsi", f"portal=127.0.0.1:{self.port}"],
+                [daemon, "-f", "-C", CONTROL_PORT, "--iscsi", f"portal=127.0.0.1:{self.port}{pings}"],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
