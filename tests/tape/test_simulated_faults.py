@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from drivers.simulated.tape import Mechanics, SimulatedLibrary
+from drivers.simulated.volume import SimulatedVolume
 from drivers.simulated.world import SeededRandomness
 from rbcore.errors import DeadlineExceeded, NotFound, Unavailable
 from tests.tape.simulated import DRIVE, SLOT, Device, library, loaded
@@ -266,3 +267,52 @@ async def test_a_new_login_of_the_same_initiator_ends_the_old_one() -> None:
     made.faults.lose_power()
     with pytest.raises(Unavailable):
         await Device(made.connect(0)).ready()
+
+
+async def test_a_hand_does_not_wait_for_the_buffer() -> None:
+    made = library("VT0001L9")
+    drive = await loaded(made)
+    await drive.write(b"kept")
+    await drive.filemarks(0)
+    await drive.write(b"lost")
+    assert made.faults.take_out(DRIVE) == "VT0001L9"
+    assert await drive.ready() == "2/3a/00"
+    assert len(made.cartridge("VT0001L9").partitions[0]) == 1
+
+
+async def test_without_a_buffer_nothing_is_lost() -> None:
+    made = library("VT0001L9")
+    drive = await loaded(made)
+    assert await drive.do(bytes([0x15, 0x10, 0, 0, 4, 0]), send=bytes(4)) == "good"
+    await drive.write(b"kept")
+    made.faults.lose_power()
+    made.faults.restore_power()
+    await drive.clear()
+    assert await drive.read(4) == "good"
+
+
+async def test_a_robot_that_was_given_up_on_is_still_busy(autojump_clock: trio.testing.MockClock) -> None:
+    made = library("VT0001L9", "VT0002L9", mechanics=Mechanics())
+    changer = Device(made.changer)
+    await changer.clear()
+    start = trio.current_time()
+    with pytest.raises(DeadlineExceeded):
+        await changer.move(SLOT, SLOT + 5, timeout=1)
+    assert await changer.move(SLOT + 1, SLOT + 6) == "good"
+    assert trio.current_time() - start > 16
+
+
+async def test_a_full_disk_under_the_library_is_no_answer_and_costs_nothing() -> None:
+    volume = SimulatedVolume()
+    made = library("VT0001L9", volume=volume)
+    drive = await loaded(made)
+    await drive.write(bytes(10_000))
+    await drive.filemarks()
+    capacity, volume.capacity_bytes = volume.capacity_bytes, 15_000
+    await drive.write(bytes(10_000))
+    with pytest.raises(Unavailable):
+        await drive.filemarks(0)
+    volume.capacity_bytes = capacity
+    assert await drive.filemarks(0) == "good"
+    await drive.locate(2)
+    assert await drive.read(10_000) == "good"

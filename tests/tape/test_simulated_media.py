@@ -89,11 +89,15 @@ async def test_partitions() -> None:
     assert (page[2], page[3]) == (3, 1)
     assert await drive.do(bytes([0x8C, 3, *bytes(8), 0, 0, 0, 8, 0, 0]), receive=8) == "good"
     assert drive.data == bytes([0, 2, 0, 2])
+    assert await drive.write_attribute(0x080C, 0, b"index", partition=1) == "good"
+    assert 0x080C not in await drive.attributes(0)
+    assert (await drive.attributes(1))[0x080C] == b"index"
     assert await partitioned(drive, 4, [1, 1, 1, 1]) == "5/26/00"
     assert await partitioned(drive, 1, [20_000, 0xFFFF]) == "5/26/00"
     await drive.rewind()
     assert await drive.do(bytes([0x04, 0, 0, 0, 0, 0])) == "good"
     assert len(made.cartridge("VT0001L9").partitions) == 1
+    assert made.cartridge("VT0001L9").card.attributes == {}
 
 
 async def test_old_generations_have_no_partitions() -> None:
@@ -215,6 +219,18 @@ async def test_a_library_survives_a_restart(where: str, tmp_path: Path) -> None:
     await drive.unload()
     assert await Device(again.changer).clear() == ["6/29/00", "good"]
     assert again.element(DRIVE).source == SLOT
+
+
+async def test_two_that_lay_in_one_place() -> None:
+    """A crash in the middle of an exchange: the second one is found beside the library."""
+    volume = SimulatedVolume()
+    made = library("VT0001L9", "VT0002L9", volume=volume)
+    made.cartridge("VT0002L9").card.element = SLOT
+    made.cartridge("VT0002L9").save()
+    again = library(volume=volume)
+    assert again.where("VT0001L9") is again.element(SLOT)
+    assert again.where("VT0002L9") is None
+    again.faults.put_in("VT0002L9", SLOT + 1)
 
 
 async def test_layout_on_disk(tmp_path: Path) -> None:
