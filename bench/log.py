@@ -88,7 +88,7 @@ async def commits(folder: Path, rounds: int, verdicts: Verdicts) -> None:
     print("commits, synchronous, one event each")
     record_bytes = await _record_bytes(folder)
     raw, sqlite = RawLmdb(folder, record_bytes), RawSqlite(folder, record_bytes)
-    alone, bare, ours, many = [], [], [], []
+    alone, bare, ours = [], [], []
     async with open_log(folder / "commits", secrets=folder / "secrets") as log:
         appending = Appending(log)
         await appending.one_client(100)
@@ -96,8 +96,7 @@ async def commits(folder: Path, rounds: int, verdicts: Verdicts) -> None:
             alone.append(raw.commits_per_second(100))
             ours.append(await appending.one_client(100))
             bare.append(sqlite.commits_per_second(100))
-        for _ in range(max(4, rounds // 4)):
-            many.append(await appending.many_clients(CLIENTS * 50))
+        many = [await appending.many_clients(CLIENTS * 50) for _ in range(max(4, rounds // 4))]
         largest = log.statistics().largest_group
     raw.close()
     sqlite.close()
@@ -242,16 +241,8 @@ async def _tell(log: LmdbLog, story: TasksLog) -> None:
             await submit()
     if events:
         await submit()
-    async for _ in _until(log):
-        pass
-
-
-async def _until(log: LmdbLog) -> object:
-    """Wait until everything submitted is durable."""
-    target = log.statistics().head
-    while log.head < target:
+    while log.head < log.statistics().head:
         await log.advanced_beyond(log.head)
-        yield log.head
 
 
 def _replay(log: LmdbLog) -> None:

@@ -222,7 +222,7 @@ class LmdbStore:
                 if index_now:
                     self._put_indexes(transaction, [*self._unindexed, *commits])
         except lmdb.Error as error:
-            raise self._as_store_error(error) from error
+            raise self._as_store_error(error, sum(map(len, payloads))) from error
         self._chain.adopt(sealed)
         self._ran_full = False
         if index_now:
@@ -262,7 +262,7 @@ class LmdbStore:
                 if checkpoint is not None:
                     self._put_checkpoint(transaction, chain.size, checkpoint)
         except lmdb.Error as error:
-            raise self._as_store_error(error) from error
+            raise self._as_store_error(error, 0) from error
         chain.checkpointed_size = chain.size
         self._indexes_written()
 
@@ -296,15 +296,16 @@ class LmdbStore:
             f"{self._options.map_bytes >> 20} MiB that are reserved for it; restart the daemon with a larger map."
         )
 
-    def _as_store_error(self, error: lmdb.Error) -> StoreFull | StoreFailed:
+    def _as_store_error(self, error: lmdb.Error, written_bytes: int) -> StoreFull | StoreFailed:
         """Which of LMDB's errors can pass by themselves? A volume that is full, or a quota that is.
 
-        A write that a full volume cuts short is reported as an input/output error: then the free space decides.
+        A write that a full volume cuts short is reported as an input/output error: then it decides whether there is room for what was
+        to be written, pages and all.
         """
         if isinstance(error, lmdb.MapFullError):
             return StoreFull(self._map_full(self.usage_bytes()[1]))
         text = str(error)
-        cut_short = os.strerror(errno.EIO) in text and self._free_bytes() < RESUME_BYTES_MIN
+        cut_short = os.strerror(errno.EIO) in text and self._free_bytes() < RESUME_BYTES_MIN + 2 * written_bytes
         if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in text or cut_short:
             self._ran_full = True
             return StoreFull(
