@@ -33,7 +33,6 @@ class LibraryUnderTest:
 @contextlib.asynccontextmanager
 async def target_library(directory: Path) -> AsyncIterator[LibraryUnderTest]:
     """tgtd over iSCSI."""
-    need_target()
     with running_target(directory) as target:
         changer = IscsiTransport(target.changer_url)
         drives = [IscsiTransport(target.drive_url(number)) for number in range(target.drives)]
@@ -90,3 +89,5 @@ LIBRARIES: dict[str, Callable[[Path], AbstractAsyncContextManager[LibraryUnderTe
     "simulated": simulated_library,
     "target": target_library,
 }
+NEEDS: dict[str, Callable[[], None]] = {"target": need_target}
+"""What skips the tests of a library that cannot be had here."""
