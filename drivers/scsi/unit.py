@@ -221,6 +221,19 @@ class LogicalUnit:
             designators=designators,
         )
 
+    async def report_luns(self) -> list[int]:
+        """Numbers of the logical units beside this one, itself included; any unit of a target answers, LUN 0 does for certain."""
+        length = 16384
+        cdb = bytes([0xA0, 0, 0, 0, 0, 0]) + length.to_bytes(4, "big") + bytes(2)
+        data = (await self.command(cdb, "report logical units", receive_bytes=length)).data
+        end = min(len(data), 8 + int.from_bytes(data[0:4], "big"))
+        # Single level: peripheral device addressing (00b) and flat space (01b) both have the number in the first two bytes.
+        return [
+            int.from_bytes(data[at : at + 2], "big") & 0x3FFF
+            for at in range(8, end - 7, 8)
+            if data[at] & 0xC0 in (0, 0x40)
+        ]
+
     async def aclose(self) -> None:
         await self.transport.aclose()
 

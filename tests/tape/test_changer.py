@@ -30,6 +30,12 @@ async def test_it_says_who_it_is(library: LibraryUnderTest) -> None:
     assert identity.serial
 
 
+async def test_it_knows_its_drives_luns(library: LibraryUnderTest) -> None:
+    changer, _ = await opened(library)
+    luns = await changer.report_luns()
+    assert len(set(luns)) == len(luns) >= 1 + len(library.drives)
+
+
 async def test_elements_and_their_cartridges(library: LibraryUnderTest) -> None:
     changer, parts = await opened(library)
     await changer.initialize_element_status()
