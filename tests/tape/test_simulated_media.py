@@ -94,6 +94,7 @@ async def test_partitions() -> None:
     assert (await drive.attributes(1))[0x080C] == b"index"
     assert await partitioned(drive, 4, [1, 1, 1, 1]) == "5/26/00"
     assert await partitioned(drive, 1, [20_000, 0xFFFF]) == "5/26/00"
+    assert await partitioned(drive, 1, [18_000, 0xFFFF]) == "5/26/00"
     await drive.rewind()
     assert await drive.do(bytes([0x04, 0, 0, 0, 0, 0])) == "good"
     assert len(made.cartridge("VT0001L9").partitions) == 1
