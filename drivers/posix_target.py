@@ -51,6 +51,9 @@ _DEVICE_TYPES: Final = {
     EntryType.BLOCK_DEVICE: stat.S_IFBLK,
 }
 
+DIRECT_FILE_BYTES_MIN: Final = 1024 * 1024
+"""Files of this size and more are written past the page cache: below it a second descriptor costs more than it saves."""
+
 Say = Callable[[str], None]
 
 
@@ -177,9 +180,17 @@ class PosixTarget:
         fd = self._create(cursor, entry)
         try:
             end = 0
-            for offset, content in file.pieces:
-                _pwrite(fd, content, offset)
-                end = offset + len(content)
+            if entry.size >= DIRECT_FILE_BYTES_MIN:
+                writer = DirectWriter(fd, self.bounces)
+                try:
+                    writer.write(file.pieces)
+                finally:
+                    writer.close()
+                end = os.fstat(fd).st_size
+            else:
+                for offset, content in file.pieces:
+                    _pwrite(fd, content, offset)
+                    end = offset + len(content)
             if end != entry.size:
                 os.ftruncate(fd, entry.size)
             self._describe(entry, fd, fd, _sayer(problems, entry))

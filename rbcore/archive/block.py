@@ -98,7 +98,8 @@ def parse_header(buffer: Buffer, offset: int = 0) -> BlockHeader:
         raise ProtocolViolation(
             f"block {number}: kind {kind_id}, compression {compression_id} or cipher {cipher_id} is not known"
         )
-    if flags & ~(BlockFlag.MANIFEST_BEGINS if kind is BlockKind.MANIFEST else 0):
+    # As numbers: the complement of a flag is taken within the flags that are known, and would let unknown ones pass.
+    if flags & ~int(BlockFlag.MANIFEST_BEGINS if kind is BlockKind.MANIFEST else 0):
         raise ProtocolViolation(f"block {number}: flags {flags:#x} are not known for kind {kind.name}")
     if number > NUMBER_MAX:
         raise ProtocolViolation(f"block number {number} is over {NUMBER_MAX}")

@@ -194,6 +194,14 @@ def test_unknown_or_forbidden_values_are_named(offset: int, value: int, what: st
         parse_header(with_check(block))
 
 
+@pytest.mark.parametrize("flags", [2, 3, 6, 0x80, 0x8000])
+def test_flags_that_are_not_known_are_refused_beside_those_that_are(flags: int) -> None:
+    block = codec().seal(BlockKind.MANIFEST, 5, b"manifest", flags=BlockFlag.MANIFEST_BEGINS)
+    struct.pack_into("<H", block, 52, flags)
+    with pytest.raises(ProtocolViolation, match="flags"):
+        parse_header(with_check(block))
+
+
 def test_blocks_in_a_buffer_are_views_of_it() -> None:
     blocks = [bytes(codec().seal(BlockKind.PAYLOAD, number, b"x" * (number + 1))) for number in range(5)]
     found = list(iter_blocks(b"".join(blocks)))
