@@ -1,6 +1,6 @@
 """The LMDB environment of a log: its databases, its lock, LMDB's errors as sentences.
 
-Named databases (``docs/format.md``, "Event log"):
+Named databases (``docs/format-log.md``, "Event log"):
 
 ============ ======================================== ======================================================
 events       position, u64 big endian                 record (``eventlog.record``)

@@ -1,7 +1,7 @@
 """``audit prove``: that one event is in the log under a signed checkpoint, as one file.
 
 The file holds the record's payload, the hash before it, the Merkle path from its hash to the signed tree head, and the checkpoint.
-``eventlog/verifier.py`` checks it with nothing but a Python interpreter; ``docs/format.md`` says how to do it with anything else.
+``eventlog/verifier.py`` checks it with nothing but a Python interpreter; ``docs/format-log.md`` says how to do it with anything else.
 """
 
 from __future__ import annotations

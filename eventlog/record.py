@@ -1,4 +1,4 @@
-"""One record of the log: value layout and hash chain (``docs/format.md``, "Event log").
+"""One record of the log: value layout and hash chain (``docs/format-log.md``, "Event log").
 
 A record's key is its position as a big-endian u64. Its value is::
 

@@ -1,4 +1,4 @@
-"""Export and import: a log as one portable file (``docs/format.md``, "Export of a log").
+"""Export and import: a log as one portable file (``docs/format-log.md``, "Export of a log").
 
 The file starts with ``RBLOGEX1``; then come frames::
 
