@@ -1,9 +1,9 @@
 """SCSI over iSCSI, through libiscsi's asynchronous interface driven by trio.
 
 Everything runs on the trio thread: the library's socket is non-blocking, the loop waits for it like for any other. So deadlines
-and cancellation are trio's own, and no second thread can touch a session that is being closed. What was tried and not taken:
-the library's synchronous calls on worker threads keep a pointer into their own stack in the session when the connection
-breaks, and cannot be interrupted.
+and cancellation are trio's own, and no second thread can touch a session that is being closed. The library's synchronous calls on
+worker threads would cost the loop less, but they cannot be interrupted, and when the session fails under them it may still hold a
+pointer into the stack of the call that has returned.
 
 - The library's automatic reconnection is off: it would send commands again, and a WRITE carried out twice ruins a tape.
 - A command that must end early (deadline, cancellation) takes the session with it. Losing the session makes the target
@@ -188,6 +188,8 @@ class IscsiTransport:
         self._session: _Session | None = None
         self._turn = trio.Lock()
         self._closed = False
+        self._under_way: set[trio.CancelScope] = set()
+        """Of the command that runs and of those that wait."""
         self._received = bytearray()
         """Reused: fresh megabytes would cost more than the transfer. As long as the longest answer so far."""
 
@@ -202,13 +204,17 @@ class IscsiTransport:
         assert not (len(send) and receive_bytes), "one direction at a time"
         assert 6 <= len(cdb) <= CDB_BYTES_MAX, "commands have 6 to 16 bytes"
         try:
-            with trio.fail_after(timeout_seconds):
-                async with self._turn:
-                    if self._closed:
-                        raise Unavailable(f"{self.name} is closed")
-                    session = await self._ready_session()
-                    return await self._run(session, cdb, send, receive_bytes)
+            with trio.fail_after(timeout_seconds) as scope:
+                self._under_way.add(scope)
+                try:
+                    async with self._turn:
+                        self._must_be_open()
+                        session = await self._ready_session()
+                        return await self._run(session, cdb, send, receive_bytes)
+                finally:
+                    self._under_way.discard(scope)
         except trio.TooSlowError:
+            self._must_be_open()
             raise DeadlineExceeded(
                 f"{self.name} did not end command {cdb[0]:02x}h within {timeout_seconds:g} s; the session was dropped"
             ) from None
@@ -226,8 +232,10 @@ class IscsiTransport:
                     self._drop()
 
     async def aclose(self) -> None:
-        """A logout that may take two seconds at most, then the connection is closed in any case."""
+        """Commands under way end as ``Unavailable``. A logout that may take two seconds at most, then the connection is closed in any case."""
         self._closed = True
+        for scope in tuple(self._under_way):
+            scope.cancel()
         with trio.CancelScope(shield=True):
             async with self._turn:
                 session, self._session = self._session, None
@@ -241,6 +249,10 @@ class IscsiTransport:
                             )
                 finally:
                     session.close()
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"{self.name} is closed")
 
     async def _ready_session(self) -> _Session:
         if self._session is not None and not self._session.is_alive():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from drivers.scsi import iscsi, libiscsi
 from drivers.scsi.changer import Changer
@@ -185,6 +186,31 @@ async def test_cancellation_ends_a_command_at_once(target: vtl.VirtualLibrary) -
     assert scope.cancelled_caught
     await transport.execute(READY, timeout_seconds=5)
     await transport.aclose()
+
+
+async def test_closing_ends_what_runs_and_what_waits(target: vtl.VirtualLibrary) -> None:
+    transport = IscsiTransport(target.drive_url(0))
+    await transport.execute(READY, timeout_seconds=5)
+    ended: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable, match="closed") as caught:
+            await transport.execute(READY, timeout_seconds=30)
+        ended.append(caught.value.code)
+
+    assert target.process is not None
+    target.process.send_signal(signal.SIGSTOP)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(3), trio.CancelScope() as scope:
+                scope.cancel()
+                await transport.aclose()
+    finally:
+        target.process.send_signal(signal.SIGCONT)
+    assert ended == ["unavailable", "unavailable"]
 
 
 async def test_a_connection_lost_while_idle_is_replaced_unseen(target: vtl.VirtualLibrary) -> None:
