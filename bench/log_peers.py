@@ -99,7 +99,7 @@ class Eventsourcing:
             told.change("New", "Assigned", "assigned to media server 1")
         self._application.save(told)
         started = time.perf_counter()
-        made = self._application.repository.get(told.id)
+        made: Any = self._application.repository.get(told.id)
         seconds = time.perf_counter() - started
         assert made.version == count
         return count / seconds
