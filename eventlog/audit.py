@@ -25,6 +25,7 @@ from eventlog.environment import DATA_FILE
 from eventlog.log_reader import LogSummary
 from eventlog.merkle import EMPTY_ROOT, SUBTREE_LEAVES, Frontier
 from eventlog.proof import Proof, prove
+from eventlog.record import HASH_BYTES
 from eventlog.signing import signature_holds
 from rbcore.errors import Damaged, NotFound
 
@@ -56,7 +57,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     """Events that are what was written, counted from the first."""
     root: str
-    """Merkle tree head over them, hex."""
+    """Merkle tree head over them, hex; empty when the tree was not verified or does not end there."""
     checkpoints: int
     """Checkpoints whose signature and tree head hold."""
     signed_events: int
@@ -75,6 +76,7 @@ def verify(
     *,
     key: str | None = None,
     known: Sequence[Checkpoint] = (),
+    tree: bool = True,
     indexes: bool = True,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -82,13 +84,14 @@ def verify(
     """Verify the log in directory ``path``, which may be open in a daemon.
 
     ``key`` is the hex public key that must have signed (default: the one the log names), ``known`` are checkpoints that were kept
-    elsewhere, ``progress`` is called with (events verified, events). Blocking and CPU-bound: not for the trio thread.
+    elsewhere, ``progress`` is called with (events verified, events). Without ``tree`` and ``indexes`` only the chain and the signed heads are
+    verified, which finds every changed event in half the time; the tree matters for proofs. Blocking and CPU-bound: not for the trio thread.
     Raises ``NotFound`` when there is no log; everything else that is wrong is a finding.
     """
     if not (path / DATA_FILE).is_file():
         raise NotFound(f"There is no event log in {path}.")
     with _auditors(path, processes or len(os.sched_getaffinity(0))) as auditors:
-        return _Verification(path, auditors, key, known, indexes, progress or (lambda done, of: None)).run()
+        return _Verification(path, auditors, key, known, tree, indexes, progress or (lambda done, of: None)).run()
 
 
 class _Auditor:
@@ -164,6 +167,7 @@ class _Verification:
         auditors: Sequence[_Auditor],
         key: str | None,
         known: Sequence[Checkpoint],
+        tree: bool,
         indexes: bool,
         progress: Callable[[int, int], None],
     ) -> None:
@@ -171,13 +175,14 @@ class _Verification:
         self._auditors = auditors
         self._key = key
         self._known = known
+        self._tree = tree
         self._indexes = indexes
         self._progress = progress
         self._findings: list[Finding] = []
         self._frontier = Frontier()
         """Over the records that proved sound, in whole subtrees."""
-        self._heads: dict[int, bytes] = {}
-        """Size -> recomputed tree head."""
+        self._heads: dict[int, tuple[bytes, bytes]] = {}
+        """Size -> recomputed hash of the last record and tree head; the latter is empty when the tree is not verified."""
         self._sound = 0
 
     def run(self) -> VerifyReport:
@@ -223,6 +228,7 @@ class _Verification:
                 start,
                 end := min(start + PIECE_RECORDS, size),
                 [head for head in heads_at if start < head <= end],
+                self._tree,
             )
             for start in range(0, size, PIECE_RECORDS)
         ]
@@ -233,7 +239,7 @@ class _Verification:
             done = request.end
             self._progress(done, size)
         self._sound = size
-        self._heads.setdefault(0, EMPTY_ROOT)
+        self._heads.setdefault(0, (bytes(HASH_BYTES), EMPTY_ROOT if self._tree else b""))
 
     def _spread(self, requests: Iterable[worker.Request]) -> Iterator[list[worker.Answer]]:
         """Answers to each request, in order, worked on by all auditors side by side."""
@@ -263,14 +269,11 @@ class _Verification:
             if isinstance(answer, worker.Subtree):
                 assert self._frontier.size == answer.start, "subtrees come in order"
                 self._frontier.append_subtree(answer.root)
-                self._sound = self._frontier.size
-            elif isinstance(answer, worker.Peaks):
-                self._heads[answer.size] = (
-                    Frontier(answer.size, [*self._peaks_before(answer.start), *answer.peaks]).root()
-                    if answer.size > answer.start
-                    else EMPTY_ROOT
-                )
-                self._sound = max(self._sound, answer.size)
+            elif isinstance(answer, worker.Progress):
+                self._sound = answer.position
+            elif isinstance(answer, worker.Head):
+                self._heads[answer.size] = answer.hash, self._root(answer)
+                self._sound = answer.size
             elif isinstance(answer, worker.Finding):
                 damage = answer.damage
                 self._sound = damage.position - 1
@@ -292,9 +295,12 @@ class _Verification:
                 return False
         return True
 
-    def _peaks_before(self, start: int) -> list[bytes]:
-        assert self._frontier.size == start, "a piece is folded after the pieces before it"
-        return self._frontier.peaks
+    def _root(self, head: worker.Head) -> bytes:
+        """Tree head at ``head.size``: from the subtrees before it and the edge that the worker found."""
+        if not self._tree:
+            return b""
+        assert self._frontier.size == head.start, "a piece is folded after the pieces before it"
+        return Frontier(head.size, [*self._frontier.peaks, *head.peaks]).root()
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -336,7 +342,10 @@ class _Verification:
                         size + 1,
                     )
                     break
-            elif one.size in self._heads and self._heads[one.size] == one.head.root:
+            elif one.size in self._heads and self._heads[one.size] == (
+                one.head.head,
+                one.head.root if self._tree else b"",
+            ):
                 held.append(one)
                 good = one.size
             elif one.size in self._heads:
@@ -381,7 +390,7 @@ class _Verification:
         return VerifyReport(
             log_id=summary.log_id.hex() if summary else "",
             events=self._sound,
-            root=self._heads.get(self._sound, b"").hex(),
+            root=self._heads.get(self._sound, (b"", b""))[1].hex(),
             checkpoints=len(held),
             signed_events=max((one.size for one in held), default=0),
             public_keys=sorted({one.public_key for one in held}),

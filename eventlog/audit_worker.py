@@ -34,7 +34,9 @@ class ChainRequest(msgspec.Struct, tag="chain", frozen=True):
     start: int
     end: int
     heads_at: list[int]
-    """Sizes at which the tree head is wanted, ascending, ``start < size <= end``."""
+    """Sizes at which heads are wanted, ascending, ``start < size <= end``."""
+    tree: bool
+    """Whether to hash the Merkle tree as well."""
 
 
 class IndexRequest(msgspec.Struct, tag="index", frozen=True):
@@ -59,11 +61,12 @@ class Subtree(msgspec.Struct, tag="subtree", frozen=True):
     root: bytes
 
 
-class Peaks(msgspec.Struct, tag="peaks", frozen=True):
-    """The right edge of the tree of ``size`` records, as far as it lies after ``start``."""
+class Head(msgspec.Struct, tag="head", frozen=True):
+    """Hash of record ``size``, and the right edge of the tree of ``size`` records, as far as it lies after ``start``."""
 
     start: int
     size: int
+    hash: bytes
     peaks: list[bytes]
 
 
@@ -93,7 +96,7 @@ class Summary(msgspec.Struct, tag="summary", frozen=True):
 
 
 Request = ChainRequest | IndexRequest | SummaryRequest
-Answer = Progress | Subtree | Peaks | Finding | IndexFinding | Failed | Done | Summary
+Answer = Progress | Subtree | Head | Finding | IndexFinding | Failed | Done | Summary
 
 
 def complete_levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
@@ -148,13 +151,15 @@ class Worker:
             self.position = start + sound
             if sound < min(SUBTREE_LEAVES, request.end - start):
                 self._answer(Finding(explain(reader.value_at, reader.log_id, start + sound + 1)))
-            levels = complete_levels(leaves[:sound])
+            levels = complete_levels(leaves[:sound]) if request.tree else []
             while heads_at and heads_at[0] <= start + sound:
                 size = heads_at.pop(0)
-                self._answer(Peaks(start, size, peaks_of(levels, size - start)))
+                peaks = peaks_of(levels, size - start) if request.tree else []
+                self._answer(Head(start, size, leaves[size - start - 1], peaks))
             if sound < SUBTREE_LEAVES:
                 return
-            self._answer(Subtree(start, levels[-1][0]))
+            if request.tree:
+                self._answer(Subtree(start, levels[-1][0]))
             self._answer(Progress(start + sound))
             start += sound
 

@@ -69,7 +69,7 @@ class Chain:
             values.append(payload + trailer)
         checkpoint = None
         if self.size + len(values) - self.checkpointed_size >= self.checkpoint_every_events:
-            checkpoint = self._sign([value[-HASH_BYTES:] for value in values], newest_time_ns)
+            checkpoint = self._sign([value[-HASH_BYTES:] for value in values], trailer, newest_time_ns)
         return Sealed(values, checkpoint, trailer)
 
     def adopt(self, sealed: Sealed) -> None:
@@ -99,14 +99,15 @@ class Chain:
 
     def sign(self, newest_time_ns: int) -> Checkpoint:
         """A checkpoint of all records so far."""
-        return self._sign([], newest_time_ns)
+        return self._sign([], self.trailer, newest_time_ns)
 
-    def _sign(self, leaves: Iterable[bytes], newest_time_ns: int) -> Checkpoint:
+    def _sign(self, leaves: Iterable[bytes], trailer: bytes, newest_time_ns: int) -> Checkpoint:
         """A checkpoint of all records so far and of ``leaves`` after them."""
         frontier = self.fold().copy()
         for leaf in leaves:
             frontier.append(leaf)
-        return self.signer.sign(TreeHead(self.log_id, frontier.size, frontier.root(), newest_time_ns))
+        head = trailer[-HASH_BYTES:]
+        return self.signer.sign(TreeHead(self.log_id, frontier.size, head, frontier.root(), newest_time_ns))
 
 
 class Sealed(msgspec.Struct, frozen=True):

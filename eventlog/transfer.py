@@ -148,7 +148,8 @@ class _Chain:
         """Raises ``Damaged`` unless the checkpoint is one over the records so far, signed by the log's key."""
         head = checkpoint.head()
         size = self.frontier.size
-        if (head.log_id, head.size, head.root) != (self._log_id, size, self.frontier.root()):
+        here = (self._log_id, size, self._trailer[-HASH_BYTES:], self.frontier.root())
+        if (head.log_id, head.size, head.head, head.root) != here:
             raise Damaged(f"{self._name} is damaged: the checkpoint after event {size} does not fit the events.")
         if not signature_holds(checkpoint) or checkpoint.public_key != self._signing_key:
             raise Damaged(f"{self._name} is damaged: the signature of the checkpoint after event {size} does not hold.")

@@ -199,12 +199,12 @@ class Unpacker:
 def read_checkpoint(text: str) -> tuple[str, int, bytes, int]:
     """(log id, size, root, time in nanoseconds) that a checkpoint's text states."""
     lines = text.split("\n")
-    names = ("", "log ", "size ", "root ", "time_ns ", "")
-    if len(lines) != 6 or lines[0] != "rbmedia-log-checkpoint-v1" or lines[5]:
+    names = ("", "log ", "size ", "head ", "root ", "time_ns ", "")
+    if len(lines) != 7 or lines[0] != "rbmedia-log-checkpoint-v1" or lines[6]:
         raise Refuted("the checkpoint's text is not one of an rbmedia log")
-    if not all(lines[i].startswith(names[i]) for i in range(6)):
+    if not all(lines[i].startswith(names[i]) for i in range(7)):
         raise Refuted("the checkpoint's text is not one of an rbmedia log")
-    _, log_id, size, root, time_ns, _ = (lines[i][len(names[i]) :] for i in range(6))
+    _, log_id, size, _, root, time_ns, _ = (lines[i][len(names[i]) :] for i in range(7))
     return log_id, int(size), bytes.fromhex(root), int(time_ns)
 
 

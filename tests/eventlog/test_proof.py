@@ -169,7 +169,7 @@ def test_ed25519_of_the_verifier_agrees_with_the_library(seed: bytes, message: b
 
 
 def test_a_checkpoint_says_what_was_signed() -> None:
-    head = TreeHead(b"x" * 16, 5, sha256().digest(), 12)
+    head = TreeHead(b"x" * 16, 5, b"h" * 32, sha256().digest(), 12)
     checkpoint = Signer(bytes(32)).sign(head)
     assert checkpoint.head() == head
     assert signature_holds(checkpoint)
