@@ -24,6 +24,7 @@ from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_st
 from actors.journal import JournalActor
 from actors.network import ServerNetwork
 from actors.supervisor import RestartPolicy, Supervisor
+from drivers.allocator import keep_freed_memory
 from drivers.tls import Authority, open_authority
 from drivers.volume import DirectoryVolume
 from drivers.world import RealWorld
@@ -57,6 +58,7 @@ VIEWS_READY_SECONDS = 3600.0
 
 def run_daemon(settings: Settings, *, with_agent: bool, until_stdin_closes: bool) -> int:
     """Run until a signal; the exit code. Raises ``CommandFailed`` or an ``RbError`` when it cannot start or go on."""
+    keep_freed_memory()
     program = functools.partial(_daemon, settings, with_agent)
     return run_until_told(program, "the daemon", settings.stop_seconds, until_stdin_closes=until_stdin_closes)
 

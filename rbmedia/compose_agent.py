@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from actors.agent.program import AgentSettings, run_agent
+from drivers.allocator import keep_freed_memory
 from drivers.world import RealWorld
 from rbmedia import __version__
 from rbmedia.endpoint import read_endpoint
@@ -60,6 +61,7 @@ def run(agent: AgentSettings, settings: Settings, *, until_stdin_closes: bool) -
                 log.info("rbmedia agent %s on %s, data in %s", __version__, socket.gethostname(), agent.data_directory)
                 await run_agent(agent, RealWorld())
 
+    keep_freed_memory()
     return run_until_told(until_cancelled, "the agent", settings.stop_seconds, until_stdin_closes=until_stdin_closes)
 
 
