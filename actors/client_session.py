@@ -43,6 +43,7 @@ from rbcore.messages import (
     WorkNotes,
     WorkProgress,
     WorkStage,
+    proof_message,
 )
 from rbcore.ports import World
 
@@ -57,14 +58,8 @@ SESSIONS_UNPROVEN_MAX = 256
 """Connections that have not proved an identity; more are closed at once."""
 SESSIONS_WAITING_MAX = 1024
 """Proven agents that nobody has authorised; more are refused until some are gone."""
-PROOF_CONTEXT = b"rbmedia-agent-proof-v1\0"
 _HWID = re.compile(r"[0-9a-f]{8,128}")
 _HOSTNAME = re.compile(r"[!-~]{1,253}")
-
-
-def proof_message(server_id: str, agent_nonce: bytes, daemon_nonce: bytes) -> bytes:
-    """What an agent signs to prove its identity in one session with one daemon."""
-    return PROOF_CONTEXT + server_id.encode() + agent_nonce + daemon_nonce
 
 
 class SessionStatistics(msgspec.Struct, frozen=True, kw_only=True):

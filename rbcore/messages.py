@@ -53,6 +53,14 @@ class Proof(Message, frozen=True, kw_only=True):
     resource_types: list[str]
 
 
+PROOF_CONTEXT = b"rbmedia-agent-proof-v1\0"
+
+
+def proof_message(server_id: str, agent_nonce: bytes, daemon_nonce: bytes) -> bytes:
+    """What an agent signs to prove its identity in one session with one daemon."""
+    return PROOF_CONTEXT + server_id.encode() + agent_nonce + daemon_nonce
+
+
 class Welcome(Message, frozen=True, kw_only=True):
     """``authorised`` false: wait here; another Welcome comes when an administrator has authorised the client."""
 

@@ -51,6 +51,7 @@ from rbcore.messages import (
     StartBackup,
     StartRestore,
     Welcome,
+    proof_message,
 )
 from rbcore.ports import World
 from rbcore.vocabulary import ResourceType
@@ -62,8 +63,6 @@ RECONNECT_SECONDS_MAX = 30.0
 HANDSHAKE_SECONDS_MAX = 15.0
 HEARTBEATS_MISSED_MAX = 3
 HEARTBEAT_SECONDS_LEAST, HEARTBEAT_SECONDS_MOST = 0.05, 300.0
-PROOF_CONTEXT = b"rbmedia-agent-proof-v1\0"
-"""The same as the daemon's (``actors.client_session``); ``rbcore.messages.Proof`` says what is signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +243,7 @@ class _Session:
         )
         if not isinstance(challenge, Challenge) or len(challenge.nonce) != 32:
             raise ProtocolViolation("the daemon answered Hello with something else than a Challenge")
-        message = PROOF_CONTEXT + challenge.server_id.encode() + nonce + challenge.nonce
+        message = proof_message(challenge.server_id, nonce, challenge.nonce)
         welcome = await conversation.ask(
             Proof(
                 signature=sign(identity.keys.signing_seed, message),

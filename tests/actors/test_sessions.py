@@ -17,7 +17,6 @@ from actors.client_session import (
     HEARTBEAT_SECONDS,
     SESSIONS_UNPROVEN_MAX,
     ClientSessions,
-    proof_message,
 )
 from actors.conversation import Conversation, ParcelCodec
 from actors.journal import JournalActor
@@ -42,6 +41,7 @@ from rbcore.messages import (
     Proof,
     Welcome,
     WorkEnded,
+    proof_message,
 )
 
 SERVER_ID = "fedcba9876543210"
