@@ -49,7 +49,7 @@ from rbcore.archive.keys import sign_root
 from rbcore.archive.manifest import TRAILER_VERSION, ManifestWriter, encode_trailer
 from rbcore.archive.model import BlockFlag, BlockKind, Cipher, Entry, EntryType, Trailer
 from rbcore.archive.root import RootHasher
-from rbcore.errors import Damaged, ProtocolViolation
+from rbcore.errors import Damaged, InvalidRequest, ProtocolViolation
 from rbcore.file_tree import SMALL_FILE_BYTES, ScanBatch, SourceTree
 from rbcore.messages import Attached, Commit
 from rbcore.ports import World
@@ -107,9 +107,22 @@ class Backup:
         self._scanned_whole = False
         self._progress_told = trio.current_time()
 
+    async def _say_no_snapshot(self) -> None:
+        """This agent cannot make snapshots: that is a snapshot that failed, and the task says what then (module parameters)."""
+        parameters = self._order.parameters
+        if not parameters.get("use_snapshot", False):
+            return
+        if not parameters.get("ignore_errors_snapshot", True):
+            raise InvalidRequest(
+                "This agent cannot read from a snapshot, and the task forbids reading the live file system. "
+                "Set ignore_errors_snapshot, or make the snapshot in script_before_snapshot and back up its mount point."
+            )
+        await self._control.notes("warning", ["no snapshot was made: the live file system is read"])
+
     async def run(self) -> WorkOutcome:
         scripts = ScriptRunner(Scripts.of(self._order.parameters), self._work.scripts, self._control, self._world)
         await self._control.stage("Execution")
+        await self._say_no_snapshot()
         await scripts.before()
         try:
             one_file_system = bool(self._order.parameters.get("one_file_system", False))

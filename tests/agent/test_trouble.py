@@ -409,3 +409,15 @@ async def test_the_error_script_runs_when_the_backup_fails(tmp_path: Path) -> No
     assert outcome.outcome == "error"
     assert "does not exist on the client" in outcome.reason
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("ignore", "outcome_is"), [(True, "done"), (False, "error")])
+async def test_a_snapshot_that_cannot_be_made_is_not_passed_over_in_silence(
+    tmp_path: Path, ignore: bool, outcome_is: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    host = Host(MemoryDaemon())
+    parameters: dict[str, object] = {"use_snapshot": True, "ignore_errors_snapshot": ignore}
+    _, outcome = await host.backup(str(tmp_path / "source"), parameters=parameters)
+    assert outcome.outcome == outcome_is
+    assert "snapshot" in host.note_text + outcome.reason
