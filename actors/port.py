@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
 
 from eventlog.port import EventLog
-from rbcore.commands import Order, Reply
+from rbcore.archive.store import ArchiveSummary
+from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply
+from rbcore.entities import Backup, BackupPart, Task
 from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing
 from rbcore.state import State
 
@@ -59,4 +63,116 @@ class BackupContents(Protocol):
     async def list_names(self, backup_id: int, prefix: str, limit: int) -> list[dict[str, Any]]: ...
 
 
-__all__ = ["BackupContents", "Journal", "ListArchive", "Progress", "Sessions"]
+class ArchiveSink(Protocol):
+    """An archive being written, wherever that is; calls may take as long as the device does. Catalogs: ``actors.storage.CatalogWriter``."""
+
+    next_block: int
+    """Block numbers below it are durable."""
+    manifest_blocks: list[int]
+    root_so_far: bytes
+    resumable: bool
+    """What is durable can be gone on with by the next attempt; otherwise an attempt that fails leaves nothing."""
+
+    async def write(self, pieces: Sequence[bytes | bytearray | memoryview], *, sync: bool) -> int:
+        """Whole blocks. The device has them when this returns; with ``sync``, where ``resumable``, durably. The number of the last one.
+
+        Raises ``ProtocolViolation``, ``Damaged`` or ``StorageFull``; of a tape ``Unavailable`` (drive or library failed) too.
+        """
+
+    async def read(self, numbers: Sequence[int]) -> bytes:
+        """Durable blocks of this unfinished archive."""
+
+    async def finish(self) -> ArchiveSummary:
+        """Durable and re-readable when it returns."""
+
+    async def discard(self) -> None: ...
+
+    @property
+    def parts(self) -> list[BackupPart]:
+        """After ``finish``, on cartridges: where it stands. Empty in catalogs."""
+
+
+class ArchiveSource(Protocol):
+    """A finished archive being read, wherever it stands."""
+
+    async def read(self, numbers: Sequence[int]) -> bytes:
+        """These blocks (ascending), whole, one after the other. Raises ``NotFound``, ``Damaged`` (one of them), ``Unavailable``."""
+
+    async def manifest_blocks(self) -> list[int]: ...
+
+    async def trailer_block(self) -> int: ...
+
+    async def block_numbers(self) -> Sequence[int]:
+        """All blocks of the archive, ascending: what a copy or a verification reads."""
+
+
+class TapeStore(Protocol):
+    """Archives on cartridges (``actors.tape``). A task may use it once its tape task is in Execution."""
+
+    def writer(self, task: Task, archive: str) -> AbstractAsyncContextManager[ArchiveSink]:
+        """A new archive in the task's library and pool. Raises ``Unavailable`` when the task has no drive (any more)."""
+
+    def reader(self, backup: Backup, task_id: int) -> AbstractAsyncContextManager[ArchiveSource]:
+        """An archive of the repository. Manifest and trailer come without a mount where the daemon still has them; what else is read waits for the
+        cartridge. ``task_id`` 0: only what needs no mount; the rest raises ``Unavailable``."""
+
+    def forget(self, archive: str) -> None:
+        """Nobody needs the archive any more: what is kept of it beside the cartridges goes."""
+
+
+class TapeCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A changer or drive that is there and in no library yet. Ids hold until the daemon ends."""
+
+    id: int
+    facts: DeviceFacts
+    is_changer: bool
+    element_address: int = 0
+    """Drives, method ``automatic``: where the changer with ``changer_id`` says it sits."""
+    changer_id: int = 0
+    problem: str = ""
+
+
+class LibraryFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A changer asked who it is and what lies where."""
+
+    changer: DeviceFacts
+    transport_element: int
+    elements: list[ElementFacts]
+    drives: list[DriveFacts]
+    """Those asked for, with where the changer says they sit."""
+
+
+class TapeLibraries(Protocol):
+    """What the API asks of the libraries of this media server beside commands."""
+
+    async def candidates(self, *, automatic: bool) -> list[TapeCandidate]:
+        """Devices that answer and belong to no library. Bounded in time; what does not answer is left out with a log line."""
+
+    def candidate(self, id: int) -> TapeCandidate:
+        """Raises ``NotFound`` when no listing named it."""
+
+    async def describe(self, changer_device: str, drive_devices: Sequence[str] = ()) -> LibraryFacts:
+        """Ask a changer and drives. Raises ``Unavailable``, ``NotFound`` (no changer there), ``InvalidRequest`` (the address)."""
+
+    async def synchronise(self, library_id: int) -> list[str]:
+        """Read the element status anew and record what differs; tags that nobody registered. Ends quarantines of changer and drives that
+        answer. Raises ``NotFound``, ``Unavailable``."""
+
+    async def import_cartridges(self, library_id: int, pool_name: str) -> list[int]:
+        """What lies in the import-export elements goes into free storage slots and into the pool; ids of the cartridges. Raises ``NotAllowedNow``
+        when there is nothing, or no room."""
+
+
+__all__ = [
+    "ArchiveSink",
+    "ArchiveSource",
+    "BackupContents",
+    "Journal",
+    "LibraryFacts",
+    "ListArchive",
+    "Progress",
+    "Sessions",
+    "TapeCandidate",
+    "TapeLibraries",
+    "TapeStore",
+]

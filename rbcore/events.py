@@ -277,6 +277,257 @@ class BackupBytesRemoved(Event, frozen=True, gc=False):
     bytes_removed: int
 
 
+class BackupPlaced(Event, frozen=True, gc=False):
+    """Where the parts of a new backup stand on cartridges; in one batch with ``backup.recorded``, right behind it."""
+
+    TYPE = "backup.placed"
+    library_id: int
+    parts: list[dict[str, Any]]
+    """As ``rbcore.entities.BackupPart``, in order."""
+
+
+class BackupMoved(Event, frozen=True, gc=False):
+    """The archive stands in another pool, whole and re-readable. What stood in the old one is a pending removal now."""
+
+    TYPE = "backup.moved"
+    task_id: int
+    """The Move task."""
+    removal_task_id: int
+    """The Delete task that removes the old bytes."""
+    pool_id: int
+    media_server_id: int
+    local_catalog_id: int
+    archive_size: int
+    library_id: int
+    parts: list[dict[str, Any]]
+
+
+# --- tape libraries --------------------------------------------------------------------------------------------------
+
+
+class LibraryStatusChanged(Event, frozen=True, gc=False):
+    """``Online``, ``Offline`` or ``Quarantined`` (vocabulary). Stream ``tape_library/<id>``."""
+
+    TYPE = "library.status_changed"
+    status: str
+    reason: str
+
+
+class SlotContentsChanged(Event, frozen=True, gc=False):
+    """What the changer reports at an element differs from the log: the world wins. Stream ``library_slot/<id>``."""
+
+    TYPE = "slot.contents_changed"
+    is_full: bool
+    volume_tag: str
+    cartridge_id: int
+    """Registered under that tag; 0: none."""
+    exception: str
+    reason: str
+
+
+class CartridgeMoveBegun(Event, frozen=True, gc=False):
+    """The robot is about to move it. Stream ``tape_cartridge/<id>``, as all of these."""
+
+    TYPE = "cartridge.move_begun"
+    from_slot_id: int
+    to_slot_id: int
+    reason: str
+    tape_task_id: int = 0
+
+
+class CartridgeMoved(Event, frozen=True, gc=False):
+    TYPE = "cartridge.moved"
+    from_slot_id: int
+    to_slot_id: int
+    reason: str = ""
+
+
+class CartridgeMoveFailed(Event, frozen=True, gc=False):
+    """It was not moved; where it is says the inventory that follows."""
+
+    TYPE = "cartridge.move_failed"
+    reason: str
+
+
+class CartridgeExported(Event, frozen=True, gc=False):
+    """On order of an operator: it lies in an import-export element, to be taken out."""
+
+    TYPE = "cartridge.exported"
+    reason: str
+
+
+class CartridgeImported(Event, frozen=True, gc=False):
+    TYPE = "cartridge.imported"
+    pool_id: int
+
+
+class CartridgeLabellingBegun(Event, frozen=True, gc=False):
+    """What is on it ends here, however the labelling ends."""
+
+    TYPE = "cartridge.labelling_begun"
+    format: str
+    drive_id: int
+    reason: str
+
+
+class CartridgeLabelled(Event, frozen=True, gc=False):
+    TYPE = "cartridge.labelled"
+    format: str
+    label_id: str
+    use: int
+    capacity_bytes: int
+
+
+class CartridgeErasingBegun(Event, frozen=True, gc=False):
+    TYPE = "cartridge.erasing_begun"
+    is_long: bool
+    drive_id: int
+    reason: str
+
+
+class CartridgeErased(Event, frozen=True, gc=False):
+    TYPE = "cartridge.erased"
+    is_long: bool
+
+
+class CartridgeIdentified(Event, frozen=True, gc=False):
+    """A look at the beginning of the tape found what the log did not know."""
+
+    TYPE = "cartridge.identified"
+    contents: str
+    """``blank``, ``native``, ``ltfs``, ``foreign``, ``unreadable``."""
+    label_id: str
+    use: int
+    write_protected: bool
+    detail: str
+
+
+class CartridgeStatusChanged(Event, frozen=True, gc=False):
+    TYPE = "cartridge.status_changed"
+    status: str
+    reason: str
+
+
+class CartridgeErrorCounted(Event, frozen=True, gc=False):
+    TYPE = "cartridge.error_counted"
+    kind: str
+    """``read``, ``write`` or ``load``."""
+    reason: str
+
+
+class CartridgeWritten(Event, frozen=True, gc=False):
+    """A part was ended on it."""
+
+    TYPE = "cartridge.written"
+    used_bytes: int
+    full: bool
+    task_id: int
+
+
+class DriveMountBegun(Event, frozen=True, gc=False):
+    """Stream ``tape_drive/<id>``, as all of these. ``reason`` says why this cartridge and this drive."""
+
+    TYPE = "drive.mount_begun"
+    cartridge_id: int
+    reason: str
+    rejected: list[str] = []
+    """One sentence per cartridge or drive that was not taken."""
+    tape_task_id: int = 0
+
+
+class DriveMounted(Event, frozen=True, gc=False):
+    TYPE = "drive.mounted"
+    cartridge_id: int
+
+
+class DriveMountFailed(Event, frozen=True, gc=False):
+    TYPE = "drive.mount_failed"
+    cartridge_id: int
+    reason: str
+
+
+class DriveDismountBegun(Event, frozen=True, gc=False):
+    TYPE = "drive.dismount_begun"
+    cartridge_id: int
+    reason: str
+
+
+class DriveDismounted(Event, frozen=True, gc=False):
+    """The drive holds no mounted cartridge any more."""
+
+    TYPE = "drive.dismounted"
+    cartridge_id: int
+    reason: str = ""
+
+
+class DriveStatusChanged(Event, frozen=True, gc=False):
+    """``free``, ``busy``, ``cleaning``, ``offline`` or ``error`` (quarantined; vocabulary)."""
+
+    TYPE = "drive.status_changed"
+    status: str
+    reason: str
+
+
+class DriveFactsFound(Event, frozen=True, gc=False):
+    """What the drive can do, asked from it."""
+
+    TYPE = "drive.facts_found"
+    vendor: str
+    product: str
+    revision: str
+    serial: str
+    partitions_max: int
+    lacks: list[str]
+
+
+class DriveCleaningAsked(Event, frozen=True, gc=False):
+    TYPE = "drive.cleaning_asked"
+    reason: str
+
+
+class DriveCleaned(Event, frozen=True, gc=False):
+    TYPE = "drive.cleaned"
+    cartridge_id: int
+
+
+class TapeTaskQueued(Event, frozen=True, gc=False):
+    """Stream ``tape_task/<id>``."""
+
+    TYPE = "tape_task.queued"
+    task_type: str
+    library_id: int
+    cartridge_id: int
+    drive_id: int
+    slot_id: int
+    pool_id: int
+    parent_task_id: int
+    backup_id: int
+    position: int
+    is_long_erase: bool
+    priority: int
+
+
+class TapeTaskStatusChanged(Event, frozen=True, gc=False):
+    TYPE = "tape_task.status_changed"
+    previous: str
+    status: str
+    reason: str
+    drive_id: int = 0
+    """0: as before."""
+    cartridge_id: int = 0
+    """0: as before."""
+
+
+class TaskPlaced(Event, frozen=True, gc=False):
+    """What ``task.assigned`` does not say: the tape library, and where a Copy or Move goes. In one batch with it, right behind it."""
+
+    TYPE = "task.placed"
+    library_id: int
+    target_pool_id: int = 0
+    target_local_catalog_id: int = 0
+    target_library_id: int = 0
+
+
 # --- access ----------------------------------------------------------------------------------------------------------
 
 

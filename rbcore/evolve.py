@@ -13,14 +13,17 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace as changed
 
+from rbcore import evolve_tape
 from rbcore.entities import (
     ENTITIES,
     Backup,
     Client,
     Entity,
     FormerClient,
+    LibrarySlot,
     LoginFailures,
     PendingRemoval,
+    TapeCartridge,
     Task,
     UnauthorisedClient,
     User,
@@ -96,7 +99,8 @@ def _record_created(state: State, kind: str, id: int, time_ns: int, event: Recor
     values: dict[str, Any] = {**event.fields, "id": id}
     if "created_ns" in entity.__struct_fields__:
         values["created_ns"] = time_ns
-    return [state.replace(kind, id, msgspec.convert(values, entity))]
+    undos = [state.replace(kind, id, msgspec.convert(values, entity))]
+    return [*undos, *evolve_tape.cartridge_registered(state, id)] if kind == TapeCartridge.KIND else undos
 
 
 def _record_changed(state: State, kind: str, id: int, time_ns: int, event: RecordChanged) -> list[Undo]:
@@ -106,7 +110,13 @@ def _record_changed(state: State, kind: str, id: int, time_ns: int, event: Recor
 
 
 def _record_deleted(state: State, kind: str, id: int, time_ns: int, event: RecordDeleted) -> list[Undo]:
-    return [state.replace(kind, id, None)]
+    before = state.tables[kind][id]
+    undos = [state.replace(kind, id, None)]
+    if isinstance(before, TapeCartridge):
+        undos += evolve_tape.cartridge_forgotten(state, before)
+    elif isinstance(before, LibrarySlot):
+        undos += evolve_tape.slot_gone(state, before)
+    return undos
 
 
 # --- clients ---------------------------------------------------------------------------------------------------------
@@ -212,6 +222,7 @@ def _task_queued(state: State, kind: str, id: int, time_ns: int, event: TaskQueu
         archiving=event.archiving,
         backup_id=event.backup_id,
         parameters=event.parameters,
+        target_pool_id=event.parameters.get("copy_task", {}).get("pool_id", 0),
         restarted_from=event.restarted_from,
         created_ns=time_ns,
     )
@@ -327,7 +338,8 @@ def _backup_deleted(state: State, kind: str, id: int, time_ns: int, event: Backu
     removal = PendingRemoval(
         id=id, archive=backup.archive, local_catalog_id=backup.local_catalog_id, task_id=event.task_id
     )
-    return [state.replace(kind, id, None), state.replace(PendingRemoval.KIND, id, removal)]
+    undos = [state.replace(kind, id, None), state.replace(PendingRemoval.KIND, id, removal)]
+    return [*undos, *evolve_tape.expire_cartridges_of(state, backup)]
 
 
 def _bytes_removed(state: State, kind: str, id: int, time_ns: int, event: BackupBytesRemoved) -> list[Undo]:
@@ -394,5 +406,6 @@ _FOLDS: dict[type[Event], Fold] = {
     LoginFailed: _login_failed,
     LoggedOut: _nothing,
     AccessDeniedNoted: _nothing,
+    **evolve_tape.FOLDS,
 }
 assert set(_FOLDS) == set(Event.__subclasses__()), "every event has a fold"

@@ -15,16 +15,22 @@ from rbcore.entities import (
     ClientGroup,
     Entity,
     FormerClient,
+    LibrarySlot,
     LocalCatalog,
     LoginFailures,
     MediaServer,
+    MediumChanger,
     PendingRemoval,
     Pool,
+    TapeCartridge,
+    TapeDrive,
     Task,
     UnauthorisedClient,
     User,
 )
-from rbcore.vocabulary import TASK_STATUSES
+from rbcore.vocabulary import ACTIVE_TAPE_TASK_STATUSES, TASK_STATUSES
+
+_ACTIVE = frozenset(ACTIVE_TAPE_TASK_STATUSES)
 
 KEYS: dict[str, Callable[[Any], Any]] = {
     User.KIND: lambda user: user.username,
@@ -35,9 +41,13 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     Client.KIND: lambda client: client.hwid,
     FormerClient.KIND: lambda client: client.hwid,
     UnauthorisedClient.KIND: lambda client: (client.hwid, client.public_key),
-    Backup.KIND: lambda backup: backup.archive,
+    Backup.KIND: lambda backup: (backup.archive, backup.pool_id),
     PendingRemoval.KIND: lambda removal: removal.archive,
     LoginFailures.KIND: lambda failures: (failures.user_name, failures.address),
+    MediumChanger.KIND: lambda changer: changer.device,
+    TapeDrive.KIND: lambda drive: drive.device,
+    LibrarySlot.KIND: lambda slot: (slot.library_id, slot.address),
+    TapeCartridge.KIND: lambda cartridge: cartridge.volume_tag,
 }
 """Kind -> the key, besides its id, that names one entity of the kind."""
 
@@ -48,7 +58,21 @@ BackupGroup = tuple[int, str, str]
 class Indexes:
     """See the module. Read by decisions; changed by ``State`` alone."""
 
-    __slots__ = ("_backups", "by_key", "catalogs_of_pool", "children", "groups", "online_clients", "tasks_by_status")
+    __slots__ = (
+        "_backups",
+        "active_tape_tasks",
+        "backups_on_cartridge",
+        "by_key",
+        "cartridges_of_pool",
+        "catalogs_of_pool",
+        "children",
+        "drives_of_library",
+        "groups",
+        "online_clients",
+        "slots_of_library",
+        "tape_tasks_of_task",
+        "tasks_by_status",
+    )
 
     def __init__(self) -> None:
         self.by_key: dict[str, dict[Any, int]] = {kind: {} for kind in KEYS}
@@ -58,10 +82,18 @@ class Indexes:
         """Backup id -> ids of the backups whose parent it is."""
         self.groups: dict[BackupGroup, set[int]] = {}
         self.catalogs_of_pool: dict[int, set[int]] = {}
+        self.backups_on_cartridge: dict[int, set[int]] = {}
+        self.cartridges_of_pool: dict[int, set[int]] = {}
+        self.slots_of_library: dict[int, set[int]] = {}
+        self.drives_of_library: dict[int, set[int]] = {}
+        self.active_tape_tasks: dict[int, set[int]] = {}
+        """Library id -> ids of its tape tasks that have not ended."""
+        self.tape_tasks_of_task: dict[int, set[int]] = {}
+        """Task id -> ids of its tape tasks that have not ended."""
         self._backups: dict[tuple[str, int], int] = {}
 
     def backups_of(self, attribute: str, id: int) -> int:
-        """How many backups name ``id`` in ``client_id``, ``pool_id`` or ``local_catalog_id``."""
+        """How many backups name ``id`` in ``client_id``, ``pool_id``, ``local_catalog_id`` or ``library_id``."""
         return self._backups.get((attribute, id), 0)
 
     def update(self, kind: str, before: Any, after: Any) -> None:
@@ -75,10 +107,17 @@ class Indexes:
         if kind == "backup":
             self._update_backup(before, after)
         elif kind == "local_catalog":
-            if before is not None:
-                _remove(self.catalogs_of_pool, before.pool, before.id)
-            if after is not None:
-                self.catalogs_of_pool.setdefault(after.pool, set()).add(after.id)
+            _regroup(self.catalogs_of_pool, "pool", before, after)
+        elif kind == "tape_cartridge":
+            _regroup(self.cartridges_of_pool, "pool", before, after)
+        elif kind == "library_slot":
+            _regroup(self.slots_of_library, "library_id", before, after)
+        elif kind == "tape_drive":
+            _regroup(self.drives_of_library, "library_id", before, after)
+        elif kind == "tape_task":
+            was, is_ = (one if one is not None and one.status in _ACTIVE else None for one in (before, after))
+            _regroup(self.active_tape_tasks, "library_id", was, is_)
+            _regroup(self.tape_tasks_of_task, "parent_task_id", was, is_)
         elif kind == "client":
             if before is not None:
                 self.online_clients.discard(before.id)
@@ -109,8 +148,10 @@ class Indexes:
 
     def _update_backup(self, before: Backup | None, after: Backup | None) -> None:
         if before is not None and after is not None:
-            assert _place(before) == _place(after), "a backup does not change its place in the chain or in the storage"
-            return
+            assert group_of(before) == group_of(after), "a backup does not change its chain"
+            assert before.ref_id == after.ref_id, "a backup does not change its chain"
+            if _place(before) == _place(after) and before.parts == after.parts:
+                return
         if before is not None:
             _remove(self.children, before.ref_id, before.id)
             _remove(self.groups, group_of(before), before.id)
@@ -118,12 +159,16 @@ class Indexes:
                 self._backups[place] -= 1
                 if not self._backups[place]:
                     del self._backups[place]
+            for part in before.parts:
+                _remove(self.backups_on_cartridge, part.cartridge_id, before.id)
         if after is not None:
             if after.ref_id:
                 self.children.setdefault(after.ref_id, set()).add(after.id)
             self.groups.setdefault(group_of(after), set()).add(after.id)
             for place in _place(after):
                 self._backups[place] = self._backups.get(place, 0) + 1
+            for part in after.parts:
+                self.backups_on_cartridge.setdefault(part.cartridge_id, set()).add(after.id)
 
 
 def canonical_resource(resource: str) -> str:
@@ -140,7 +185,16 @@ def _place(backup: Backup) -> tuple[tuple[str, int], ...]:
         ("client_id", backup.client_id),
         ("pool_id", backup.pool_id),
         ("local_catalog_id", backup.local_catalog_id),
+        ("library_id", backup.library_id),
     )
+
+
+def _regroup(groups: dict[int, set[int]], attribute: str, before: Entity | None, after: Entity | None) -> None:
+    """Keep the groups of entities by one of their references."""
+    if before is not None:
+        _remove(groups, getattr(before, attribute), before.id)
+    if after is not None:
+        groups.setdefault(getattr(after, attribute), set()).add(after.id)
 
 
 def _remove(sets: dict[Any, set[int]], key: Any, id: int) -> None:

@@ -92,6 +92,22 @@ REMOVAL_WORDS: Final = {
 }
 """The words of DELETE task_queue/{status}; the manual knows exactly these three."""
 
+
+class TapeTaskType:
+    """GET tl_task_queue (reference 1.3)."""
+
+    FORMAT: Final = "Format"
+    ERASE: Final = "Erase"
+    CHECK_LTFS: Final = "Check LTFS"
+    IMPORT: Final = "Import"
+    EXPORT: Final = "Export"
+    MOVE: Final = "Move"
+    CLEAN: Final = "Clean drive"
+    INVENTORY: Final = "Inventory"
+    READ: Final = "Read"
+    WRITE: Final = "Write"
+
+
 TAPE_TASK_TYPES: Final = (
     "Load",
     "Unload",
@@ -117,6 +133,84 @@ TAPE_TASK_STATUSES: Final = (
     TaskStatus.KILLED,
     TaskStatus.SUSPENDED,
 )
+
+ACTIVE_TAPE_TASK_STATUSES: Final = (
+    TaskStatus.NEW,
+    TaskStatus.ASSIGNED,
+    TaskStatus.EXECUTION,
+    TaskStatus.SUSPENDED,
+)
+
+
+class LibraryStatus:
+    """Ours; no dictionary endpoint."""
+
+    ONLINE: Final = "Online"
+    OFFLINE: Final = "Offline"
+    """The changer does not answer now; it is asked again by itself."""
+    QUARANTINED: Final = "Quarantined"
+    """It kept failing; an operator looks at it and synchronises the library."""
+
+
+LIBRARY_STATUSES: Final = (LibraryStatus.ONLINE, LibraryStatus.OFFLINE, LibraryStatus.QUARANTINED)
+
+
+class DriveStatus:
+    """Reference 2.17; ``offline`` is ours."""
+
+    FREE: Final = "free"
+    BUSY: Final = "busy"
+    CLEANING: Final = "cleaning"
+    OFFLINE: Final = "offline"
+    """It does not answer now; it is asked again by itself."""
+    ERROR: Final = "error"
+    """Quarantined: it kept failing; an operator looks at it and synchronises the library."""
+
+
+DRIVE_STATUSES: Final = (
+    DriveStatus.FREE,
+    DriveStatus.BUSY,
+    DriveStatus.CLEANING,
+    DriveStatus.OFFLINE,
+    DriveStatus.ERROR,
+)
+
+
+class CartridgeStatus:
+    """Ours; no dictionary endpoint."""
+
+    NEW: Final = "New"
+    """Registered, not looked at yet: it may be blank or hold something."""
+    SCRATCH: Final = "Scratch"
+    """Blank, erased, or labelled without an archive: it may be written."""
+    APPENDABLE: Final = "Appendable"
+    FULL: Final = "Full"
+    EXPIRED: Final = "Expired"
+    """Full or not: no archive of the repository is left on it. It is labelled anew when no scratch is left."""
+    QUARANTINED: Final = "Quarantined"
+    """Not used for anything but reading what is on it, until an operator erases or formats it."""
+    CLEANING: Final = "Cleaning"
+    """A cleaning cartridge."""
+
+
+CARTRIDGE_STATUSES: Final = (
+    CartridgeStatus.NEW,
+    CartridgeStatus.SCRATCH,
+    CartridgeStatus.APPENDABLE,
+    CartridgeStatus.FULL,
+    CartridgeStatus.EXPIRED,
+    CartridgeStatus.QUARANTINED,
+    CartridgeStatus.CLEANING,
+)
+
+
+class SlotType:
+    STORAGE: Final = "storage"
+    IMPORT_EXPORT: Final = "import-export"
+    DRIVE: Final = "drive"
+
+
+SLOT_TYPES: Final = (SlotType.STORAGE, SlotType.IMPORT_EXPORT, SlotType.DRIVE)
 
 RULE_STATUSES: Final = ("wait", "run")
 
@@ -169,7 +263,8 @@ DESTINATION_STORAGE_TYPES: Final = (
 )
 POOL_TYPE_SYNONYMS: Final = {"Tape library": PoolType.TAPE_LTFS}
 """Name of the generation before LTFS and native tape were told apart; taken on input."""
-POOL_TYPES_WITH_DATA_PLANE: Final = frozenset({PoolType.FILE_SYSTEM})
+TAPE_POOL_TYPES: Final = frozenset({PoolType.TAPE_LTFS, PoolType.TAPE_NATIVE})
+POOL_TYPES_WITH_DATA_PLANE: Final = frozenset({PoolType.FILE_SYSTEM, *TAPE_POOL_TYPES})
 """Types this release can write to. Others may be declared and are refused by name when a task needs them."""
 
 TAPE_TYPES: Final = (*(f"LTO-{generation}" for generation in range(1, 10)), "CLN")
