@@ -46,3 +46,13 @@ class ScsiTransport(Protocol):
 
     async def aclose(self) -> None:
         """Log out or close. Idempotent."""
+
+
+class ScsiDevices(Protocol):
+    """The changers and drives that this host can reach. Implemented in ``drivers/scsi/devices.py`` and, for simulation, by a simulated library."""
+
+    async def addresses(self) -> list[str]:
+        """Where logical units are, as ``open`` takes them: ``/dev/sg3``, ``iscsi://host:port/target/lun``. What does not answer is left out."""
+
+    def open(self, address: str) -> ScsiTransport:
+        """Raises ``InvalidRequest`` when that is no address, ``NotFound`` when nothing is known of it. Nothing is sent yet."""
