@@ -3,6 +3,7 @@
 from drivers.simulated.tape.elements import Element, ElementAddresses, ElementType
 from drivers.simulated.tape.faults import Faults
 from drivers.simulated.tape.generations import GENERATIONS, Generation
+from drivers.simulated.tape.iscsi_target import IscsiServing, IscsiTarget, SharedUnits, serve_iscsi
 from drivers.simulated.tape.library import DriveStatistics, LibraryStatistics, SimulatedLibrary
 from drivers.simulated.tape.mechanics import NO_DELAY, Mechanics
 from drivers.simulated.tape.medium import Cartridge
@@ -18,8 +19,12 @@ __all__ = [
     "ElementType",
     "Faults",
     "Generation",
+    "IscsiServing",
+    "IscsiTarget",
     "LibraryStatistics",
     "Mechanics",
+    "SharedUnits",
     "SimulatedLibrary",
     "SimulatedTransport",
+    "serve_iscsi",
 ]

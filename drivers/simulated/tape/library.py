@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 import trio
@@ -25,6 +25,7 @@ from rbcore.ports import Randomness, Threads, Volume
 CARD_OF_LIBRARY: Final = "library.json"
 CARTRIDGES: Final = "cartridges"
 INITIATOR: Final = "host"
+T = TypeVar("T")
 _BARCODE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}")
 
 
@@ -129,8 +130,9 @@ class SimulatedLibrary:
             unloads_drives=unloads_drives,
             lacks=frozenset(changer_lacks),
         )
-        state = trio.Lock()
-        self._gates = [Gate(state, threads or InlineThreads()) for _ in range(1 + len(numbers))]
+        self._state = trio.Lock()
+        self._threads = threads or InlineThreads()
+        self._gates = [Gate(self._state, self._threads) for _ in range(1 + len(numbers))]
         for unit in (self.changer_unit, *self.drive_units):
             unit.luns = tuple(range(1 + len(numbers)))
         self._take_stock()
@@ -155,6 +157,28 @@ class SimulatedLibrary:
         transport = SimulatedTransport(f"simulated://{self.serial}/{lun}", unit, self._gates[lun], initiator)
         self.transports.append(transport)
         return transport
+
+    @property
+    def luns(self) -> tuple[int, ...]:
+        return tuple(range(1 + len(self.drive_units)))
+
+    async def reset(self, lun: int) -> None:
+        """LOGICAL UNIT RESET: holds, reservations and mode parameters are gone, everybody gets 6/29/00. A drive keeps its position."""
+        reset = self.drive_units[lun - 1].reset_bus if lun else self.changer_unit.reset
+        async with self._state:
+            await self._threads.run(reset)
+
+    async def flush(self) -> None:
+        """Bring what drives have in their buffers to the tapes, as before an orderly power off."""
+        async with self._state:
+            for drive in self.drive_units:
+                if drive.head is not None and not drive.faults.is_dead:
+                    await self._threads.run(drive.head.cartridge.flush)
+
+    async def at_rest(self, act: Callable[[], T]) -> T:
+        """Do something (a fault, a look) while no thread works on the state: between the beginnings and the ends of commands."""
+        async with self._state:
+            return act()
 
     # --- cartridges ---
 
