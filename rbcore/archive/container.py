@@ -119,6 +119,11 @@ class Index:
         self._rows += _ROW.pack(header.number, offset, header.block_length, container, header.kind, header.flags)
         self.containers = max(self.containers, container)
 
+    def add_row(self, row: IndexRow) -> None:
+        """A row that is known from elsewhere than a block's header; ``block`` is above those that are there."""
+        self._rows += _ROW.pack(row.block, row.offset, row.length, row.container, row.kind, row.flags)
+        self.containers = max(self.containers, row.container)
+
     def merge(self, strays: Index) -> None:
         """Take in rows of blocks that this index does not have, whatever their order."""
         size = _ROW.size

@@ -85,7 +85,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """The unfinished part at the end, when there is one that can be taken up. Who appends at ``append`` instead destroys it."""
 
 
-class _BlockTracker:
+class BlockTracker:
     """Finds the blocks in the payloads of a part's container records and tells which are whole."""
 
     def __init__(self, archive: bytes, first_block: int) -> None:
@@ -155,7 +155,7 @@ class _Open(msgspec.Struct):
     """The part that is being read."""
 
     found: FoundPart
-    tracker: _BlockTracker
+    tracker: BlockTracker
     digest: bytes
     """Of its last good record."""
     mapped: int = 0
@@ -189,6 +189,8 @@ class NativeScanner:
         self._indexed = False
         self._last_bad = -1
         """Position of the last object that could not be read or is not known."""
+        self._hidden = False
+        """Behind the last finished group stands one that is not the last object: it may have been the end of a group."""
         self._resume_position = 0
 
     def _find(self, what: str, position: int | None = None) -> None:
@@ -203,6 +205,7 @@ class NativeScanner:
         self.position += 1
 
     def _bad(self) -> None:
+        self._hidden |= self._last_bad >= self._group_end
         self._last_bad = self.position
         self._previous = None
         self._index.clear()
@@ -262,6 +265,7 @@ class NativeScanner:
     def _finished(self, record: Record) -> None:
         """A group ends with this record."""
         self._group_end, self._group_digest, self._group_marked = self.position + 1, record.digest, False
+        self._hidden = False
         self._indexed = record.header.kind is RecordKind.INDEX
 
     def _take_label(self, record: Record) -> None:
@@ -282,7 +286,7 @@ class NativeScanner:
             places=Places(),
         )
         self._parts.append(found)
-        self._open = _Open(found, _BlockTracker(found.archive, header.first_block), record.digest)
+        self._open = _Open(found, BlockTracker(found.archive, header.first_block), record.digest)
 
     def _leave_open(self) -> None:
         """The part that was read has no trailer, and something else follows."""
@@ -372,7 +376,7 @@ class NativeScanner:
         """``at_end_of_data``: the drive said that nothing follows; otherwise reading was given up here."""
         rows = self._rows()
         append, resume = None, None
-        hidden = self._group_end <= self._last_bad < self.position - 1
+        hidden = self._hidden or self._group_end <= self._last_bad < self.position - 1
         if self._open is not None and self._open.found.skipped:
             hidden = True
             self._find("an unfinished part was passed over: its blocks must be looked for", self._open.found.position)

@@ -238,6 +238,21 @@ class NativeWriter:
         """The last block of the open part, or of the part that was open last, up to which all are on the medium; -1: none of this part."""
         return -1 if self._part is None else self._part.durable_block
 
+    @property
+    def written_block(self) -> int:
+        """The last block of the part that is or was open up to which all were taken whole, durable or not; -1: none of this part."""
+        return -1 if self._part is None else self._part.last_block
+
+    @property
+    def part_bytes(self) -> int:
+        """Bytes of the whole blocks written of the part that is or was open last."""
+        return 0 if self._part is None else self._part.stored_bytes
+
+    @property
+    def last_digest(self) -> bytes:
+        """Of the record written last; zeros when there is none: what stands before ``position``, filemarks aside."""
+        return self._previous
+
     def begin(self, archive: bytes, part: int, header: PartHeader) -> None:
         """Open a part. Raises ``NotAllowedNow`` when the cartridge is full or another part is open."""
         if self.phase is not Phase.IDLE or self.full:
@@ -301,8 +316,8 @@ class NativeWriter:
             self._filling = None
 
     def sync(self) -> None:
-        """Ask that everything added so far becomes durable; ``durable_block`` says when it is."""
-        if self.phase is Phase.PART:
+        """Ask that everything added so far and not dropped becomes durable; ``durable_block`` says when it is."""
+        if self.phase in (Phase.PART, Phase.SPAN):
             self._cut()
             self._queue.append(WriteFilemarks(0))
 

@@ -1,0 +1,156 @@
+"""One part of an archive on a native cartridge, read by block number: maps first, then records, each checked before a byte of it is used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from drivers.tape.records import RecordReader
+from rbcore import errors
+from rbcore.archive.block import check_stored, parse_header
+from rbcore.archive.container import Index, IndexRow
+from rbcore.tape.native import (
+    MapEntry,
+    PartTrailer,
+    Places,
+    Record,
+    RecordKind,
+    decode_map,
+    decode_trailer,
+)
+from rbcore.tape.native_scan import BlockTracker
+from rbcore.tape.session import PartPlace
+
+
+class NativePartReader:
+    """Implements ``rbcore.tape.session.PartReader``. Rows of its index: ``container`` is the sequence of the record in which the block begins,
+    ``offset`` is in that record's payload."""
+
+    def __init__(self, records: RecordReader, archive: bytes, place: PartPlace, trailer: PartTrailer | None) -> None:
+        """``trailer``: where it is known already; otherwise it is read."""
+        self.place = place
+        self._records, self._archive, self._trailer = records, archive, trailer
+        self._index: Index | None = None
+        self._lost: list[tuple[int, int]] = []
+        """First blocks of maps that cannot be read, and of the maps behind: what is not in the index may have been there."""
+
+    async def index(self) -> Index:
+        """Where each block of the part lies. A map that cannot be read is replaced by reading the records that it is about.
+
+        Raises ``Damaged`` or ``MediumFailed`` when the trailer, which leads to the maps, cannot be read.
+        """
+        if self._index is not None:
+            return self._index
+        maps = await self._maps()
+        index, lost = Index(self._archive), []
+        behind_last = 1
+        for number, entry in enumerate(maps):
+            places = await self._places(entry, behind_last)
+            if len(places) < entry.rows:
+                lost.append((entry.first_block, maps[number + 1].first_block if number + 1 < len(maps) else 2**63))
+            for place in places:
+                index.add_row(
+                    IndexRow(place.block, place.sequence, place.offset, place.length, place.kind, place.flags)
+                )
+                behind_last = place.sequence
+        self._index, self._lost = index, lost
+        return index
+
+    async def read(self, numbers: Sequence[int]) -> bytes:
+        """These blocks, whole, one after the other; see the port. Raises ``NotFound``, ``Damaged``, ``MediumFailed``."""
+        index = await self.index()
+        pieces = []
+        for number in numbers:
+            row = index.find(number)
+            if row is None:
+                raise self._missing(number)
+            try:
+                pieces.append(await self._block(row))
+            except (errors.Damaged, errors.ProtocolViolation) as error:
+                kind = errors.MediumFailed if isinstance(error, errors.MediumFailed) else errors.Damaged
+                raise kind(
+                    f"Block {number} of archive {self._archive.hex()}, part {self.place.part}, cannot be read: {error.message}",
+                    data={**error.data, "block": number},
+                ) from error
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def _missing(self, number: int) -> errors.RbError:
+        name = f"Block {number} of archive {self._archive.hex()}"
+        if any(first <= number < behind for first, behind in self._lost):
+            return errors.Damaged(
+                f"{name} is not among what can still be read of part {self.place.part}: a map is lost, and records with it.",
+                data={"block": number},
+            )
+        return errors.NotFound(f"{name} is not in part {self.place.part}.")
+
+    async def _maps(self) -> Sequence[MapEntry]:
+        """From the trailer. The last map stands right before it: passing that first spares going back."""
+        if self._trailer is None:
+            if self.place.blocks:
+                # When it cannot be read it is asked for again, and said, when its turn comes.
+                with contextlib.suppress(errors.Damaged):
+                    await self._records.look(self.place.position + self.place.records - 1)
+            record = await self._of_part(self.place.records)
+            try:
+                self._trailer = decode_trailer(record)
+            except errors.ProtocolViolation as error:
+                raise errors.Damaged(f"{self._where(self.place.records)}: {error.message}") from error
+        return self._trailer.maps
+
+    async def _places(self, entry: MapEntry, since: int) -> Places:
+        """Rows of a map; ``since``: sequence of the record in which the last block before them begins."""
+        try:
+            places = decode_map(await self._of_part(entry.sequence))
+        except (errors.Damaged, errors.ProtocolViolation):
+            return await self._looked_for(entry, since)
+        if (len(places), places[0].block) != (entry.rows, entry.first_block):
+            raise errors.Damaged(f"{self._where(entry.sequence)}: the map is not the one that the trailer names")
+        return places
+
+    async def _looked_for(self, entry: MapEntry, since: int) -> Places:
+        """What the records between say themselves."""
+        tracker, found = BlockTracker(self._archive, 0), Places()
+        for sequence in range(since, entry.sequence):
+            try:
+                record = await self._of_part(sequence)
+                if record.header.kind is RecordKind.CONTAINER:
+                    found.extend([place for place in tracker.feed(record) if place.block >= entry.first_block])
+            except (errors.Damaged, errors.ProtocolViolation):
+                # Its blocks are missing in the answer, which the caller counts.
+                tracker.cut()
+        return found
+
+    async def _block(self, row: IndexRow) -> bytes | memoryview:
+        pieces: list[memoryview] = []
+        missing, offset, sequence = row.length, row.offset, row.container
+        while missing:
+            if sequence >= self.place.records:
+                raise errors.Damaged(f"the part ends {missing} bytes before the block does")
+            record = await self._of_part(sequence)
+            sequence += 1
+            if record.header.kind is RecordKind.MAP:
+                continue
+            if record.header.kind is not RecordKind.CONTAINER:
+                raise errors.Damaged(f"{self._where(sequence - 1)}: not a container")
+            piece = record.payload[offset : offset + missing]
+            pieces.append(piece)
+            missing -= len(piece)
+            offset = 0
+        block = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        header = parse_header(block)
+        if (header.archive_id, header.number, header.block_length) != (self._archive, row.block, row.length):
+            raise errors.Damaged(f"{self._where(row.container)}: block {header.number} stands there instead")
+        check_stored(header, block[len(header.raw) :])
+        return block
+
+    async def _of_part(self, sequence: int) -> Record:
+        record = await self._records.record(self.place.position + sequence)
+        header = record.header
+        if (header.archive, header.part, header.sequence) != (self._archive, self.place.part, sequence):
+            raise errors.Damaged(
+                f"{self._where(sequence)}: the record is of part {header.part} of archive {header.archive.hex()}"
+            )
+        return record
+
+    def _where(self, sequence: int) -> str:
+        return f"cartridge {self._records.label.volume_tag}, object {self.place.position + sequence}"
