@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 from drivers.scsi.iscsi import IscsiTransport
-from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
+from drivers.simulated.tape import NO_DELAY, SimulatedLibrary, serve_iscsi
 from rbcore.scsi import ScsiTransport
 from tests.tape import vtl
 
@@ -56,22 +57,49 @@ def running_target(directory: Path, *, ping_seconds: int = 0) -> Iterator[vtl.Vi
 def need_target() -> None:
     if not vtl.is_installed():
         pytest.skip("NOT TESTED: the package tgt (a SCSI target) is not installed")
+    need_libiscsi()
+
+
+def need_libiscsi() -> None:
     if ctypes.util.find_library("iscsi") is None:
         pytest.skip("NOT TESTED: the package libiscsi7 is not installed")
+
+
+BARCODES = [f"SI{number + 1:04d}L9" for number in range(4)]
+
+
+def made_library(*, drives_lack: Iterable[int] = (), changer_lacks: Iterable[int] = ()) -> SimulatedLibrary:
+    """Without delays, and an LTO-9 of 36 MB."""
+    simulated = SimulatedLibrary(
+        mechanics=NO_DELAY, capacity_factor=2e-6, drives_lack=drives_lack, changer_lacks=changer_lacks
+    )
+    for barcode in BARCODES:
+        simulated.add_cartridge(barcode)
+    return simulated
 
 
 @contextlib.asynccontextmanager
 async def simulated_library(
     _: Path, *, drives_lack: Iterable[int] = (), changer_lacks: Iterable[int] = ()
 ) -> AsyncIterator[LibraryUnderTest]:
-    """Without delays, and an LTO-9 of 36 MB."""
-    barcodes = [f"SI{number + 1:04d}L9" for number in range(4)]
-    simulated = SimulatedLibrary(
-        mechanics=NO_DELAY, capacity_factor=2e-6, drives_lack=drives_lack, changer_lacks=changer_lacks
-    )
-    for barcode in barcodes:
-        simulated.add_cartridge(barcode)
-    yield LibraryUnderTest(simulated.changer, list(simulated.drives), barcodes)
+    """In memory, spoken to directly."""
+    simulated = made_library(drives_lack=drives_lack, changer_lacks=changer_lacks)
+    yield LibraryUnderTest(simulated.changer, list(simulated.drives), BARCODES)
+
+
+@contextlib.asynccontextmanager
+async def served_library(_: Path) -> AsyncIterator[LibraryUnderTest]:
+    """The simulated library behind its own iSCSI target."""
+    simulated = made_library()
+    async with trio.open_nursery() as nursery:
+        serving = await nursery.start(serve_iscsi, simulated)
+        transports = [IscsiTransport(serving.address(lun)) for lun in simulated.luns]
+        try:
+            yield LibraryUnderTest(transports[0], list(transports[1:]), BARCODES)
+        finally:
+            for transport in transports:
+                await transport.aclose()
+            nursery.cancel_scope.cancel()
 
 
 def poor_library(directory: Path) -> AbstractAsyncContextManager[LibraryUnderTest]:
@@ -86,8 +114,9 @@ def poor_library(directory: Path) -> AbstractAsyncContextManager[LibraryUnderTes
 
 LIBRARIES: dict[str, Callable[[Path], AbstractAsyncContextManager[LibraryUnderTest]]] = {
     "poor": poor_library,
+    "served": served_library,
     "simulated": simulated_library,
     "target": target_library,
 }
-NEEDS: dict[str, Callable[[], None]] = {"target": need_target}
+NEEDS: dict[str, Callable[[], None]] = {"served": need_libiscsi, "target": need_target}
 """What skips the tests of a library that cannot be had here."""
