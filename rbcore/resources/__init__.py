@@ -13,6 +13,7 @@ from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
 from rbcore.resources.repository import REPOSITORY
 from rbcore.resources.servers import MEDIA_SERVERS
+from rbcore.resources.tape import TAPE
 from rbcore.resources.tasks import TASK_QUEUE
 
 RESOURCES: tuple[Resource, ...] = (
@@ -24,6 +25,7 @@ RESOURCES: tuple[Resource, ...] = (
     STORAGE_LOCAL_CATALOGS,
     TASK_QUEUE,
     REPOSITORY,
+    *TAPE,
     USERS,
 )
 

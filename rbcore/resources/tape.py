@@ -1,0 +1,565 @@
+"""Tape libraries and what belongs to them (reference 2.17): libraries, changers, drives, elements, cartridges, and the queue of their tasks.
+
+Libraries, changers, drives and elements come from what the devices say (``AddTapeLibrary``, ``RecordInventory``); by hand only addresses of devices
+change. Cartridges are registered by hand, or by an import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rbcore.entities import (
+    Entity,
+    LibrarySlot,
+    MediaServer,
+    MediumChanger,
+    Pool,
+    TapeCartridge,
+    TapeDrive,
+    TapeLibrary,
+    TapeTask,
+)
+from rbcore.media import drive_with, named, why_kept
+from rbcore.resource import (
+    Boolean,
+    Choice,
+    Computed,
+    Integer,
+    Reference,
+    Resource,
+    Text,
+    TextList,
+    Timestamp,
+)
+from rbcore.resources.common import unique
+from rbcore.state import State
+from rbcore.tape.barcode import CLEANING, agrees, can_partition, is_worm, tape_type_of
+from rbcore.vocabulary import (
+    CARTRIDGE_STATUSES,
+    DRIVE_STATUSES,
+    LIBRARY_STATUSES,
+    PRIORITY_MAX,
+    SLOT_TYPES,
+    TAPE_NATIVE_CAPACITY_BYTES,
+    TAPE_POOL_TYPES,
+    TAPE_TASK_STATUSES,
+    TAPE_TASK_TYPES,
+    TAPE_TYPES,
+    CartridgeStatus,
+    PoolType,
+    SlotType,
+)
+
+MANAGE = frozenset({"superuser", "supervisor", "maintainer"})
+"""As of pools: storage is theirs."""
+_DEVICE = r"/dev/[A-Za-z0-9/_.:-]+|iscsi://[^\s@]+"
+"""A generic device of the media server, or a logical unit of an iSCSI target; never with a password."""
+_SCSI_PATH = r"(\[\d+:\d+:\d+:\d+\])?"
+
+
+def active_tape_tasks(state: State, library_id: int) -> list[TapeTask]:
+    """Tape tasks of the library that have not ended, ascending by id."""
+    found = [state.find(TapeTask, one) for one in sorted(state.indexes.active_tape_tasks.get(library_id, ()))]
+    return [one for one in found if one is not None]
+
+
+def _tasks_sentence(tasks: list[TapeTask]) -> str | None:
+    return f"tape tasks that have not ended need it (ids {named(one.id for one in tasks)})" if tasks else None
+
+
+# --- libraries -------------------------------------------------------------------------------------------------------
+
+
+def _library_is_at_work(state: State, library: Entity) -> str | None:
+    return _tasks_sentence(active_tape_tasks(state, library.id))
+
+
+def _tasks_need_library(state: State, library: Entity) -> str | None:
+    needing = [one.id for one in state.active_tasks() if library.id in (one.library_id, one.target_library_id)]
+    return f"tasks that have not ended need it (ids {named(needing)})" if needing else None
+
+
+def _library_has_mounted(state: State, library: Entity) -> str | None:
+    drives = [state.find(TapeDrive, one) for one in sorted(state.indexes.drives_of_library.get(library.id, ()))]
+    busy = [one.id for one in drives if one is not None and one.cartridge_id]
+    return f"cartridges are mounted in its drives (ids {named(busy)})" if busy else None
+
+
+TAPE_LIBRARIES = Resource(
+    name="tape_libraries",
+    kind=TapeLibrary.KIND,
+    title="Tape Libraries",
+    noun="tape library",
+    entity=TapeLibrary,
+    fields=(
+        Reference(name="pool", to=Pool.KIND, by="pool_name", example="tape_pool", description="A tape pool."),
+        Reference(name="media_server", to=MediaServer.KIND, by="hostname", example="rubackup-media"),
+        Text(name="description", default=""),
+        Choice(
+            name="status",
+            values=LIBRARY_STATUSES,
+            description="Offline: the changer does not answer, it is asked again. Quarantined: it kept failing, synchronise the library.",
+        ),
+        Text(name="status_reason"),
+        Timestamp(name="created", attribute="created_ns"),
+    ),
+    refusals=(_library_is_at_work, _tasks_need_library, _library_has_mounted),
+    deletable=True,
+    manage=MANAGE,
+)
+
+
+# --- changers and drives ---------------------------------------------------------------------------------------------
+
+
+def _idle_when_readdressed(kind: type[MediumChanger] | type[TapeDrive], *attributes: str) -> Any:
+    """How a device is reached does not change under its tasks."""
+
+    def rule(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+        known = state.find(kind, id)
+        if known is None:
+            return None
+        differing = [name for name in attributes if getattr(known, name) != values[name]]
+        if not differing:
+            return None
+        tasks = active_tape_tasks(state, values["library_id"])
+        if kind is TapeDrive:
+            tasks = [one for one in tasks if one.drive_id == id]
+            if values["cartridge_id"]:
+                return f"{_KEYS.get(differing[0], differing[0])}: a cartridge is mounted in the drive"
+        if not tasks:
+            return None
+        ids = named(one.id for one in tasks)
+        return f"{_KEYS.get(differing[0], differing[0])}: tape tasks that have not ended use it (ids {ids})"
+
+    return rule
+
+
+_KEYS = {"element_address": "sys_transfer_element"}
+
+
+def _sits_at_a_drive_element(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+    address, library_id = values["element_address"], values["library_id"]
+    if not address:
+        return None
+    slot = state.by_key(LibrarySlot, (library_id, address))
+    if slot is None or slot.type != SlotType.DRIVE:
+        return f"sys_transfer_element: library {library_id} has no drive element {address}"
+    for number in sorted(state.indexes.drives_of_library.get(library_id, ())):
+        other = state.find(TapeDrive, number)
+        if other is not None and other.id != id and other.element_address == address:
+            return f"sys_transfer_element: drive {other.id} sits at element {address}"
+    return None
+
+
+MEDIUM_CHANGERS = Resource(
+    name="medium_changers",
+    kind=MediumChanger.KIND,
+    title="Medium Changers",
+    noun="robot",
+    entity=MediumChanger,
+    fields=(
+        Integer(name="library_id", indexed=True),
+        Text(name="vendor"),
+        Text(name="model", attribute="product"),
+        Text(name="revision"),
+        Text(name="serial"),
+        Text(
+            name="scsi_path",
+            max_length=64,
+            pattern=_SCSI_PATH,
+            example="[8:0:0:0]",
+            description="Host, channel, target, logical unit; for people.",
+        ),
+        Text(
+            name="device",
+            max_length=512,
+            pattern=_DEVICE,
+            example="/dev/sg2",
+            indexed=True,
+            description="How it is reached: a generic SCSI device, or iscsi://host:port/target/lun.",
+        ),
+        Integer(name="transport_element", description="Address of its hand; 0: the changer chooses."),
+    ),
+    change=("scsi_path", "device"),
+    rules=(unique(MediumChanger.KIND, "device", "robot"), _idle_when_readdressed(MediumChanger, "device")),
+    manage=MANAGE,
+    searchable_name="device",
+)
+
+
+def _drive_is_at_work(state: State, drive: Entity) -> str | None:
+    assert isinstance(drive, TapeDrive), "a refusal of drives"
+    return _tasks_sentence([one for one in active_tape_tasks(state, drive.library_id) if one.drive_id == drive.id])
+
+
+def _drive_holds_a_cartridge(state: State, drive: Entity) -> str | None:
+    assert isinstance(drive, TapeDrive), "a refusal of drives"
+    if drive.cartridge_id:
+        held = state.find(TapeCartridge, drive.cartridge_id)
+        return f"cartridge {held.volume_tag if held else drive.cartridge_id} is mounted in it"
+    slot = state.by_key(LibrarySlot, (drive.library_id, drive.element_address))
+    if slot is not None and slot.is_full:
+        return (
+            f"cartridge {slot.volume_tag or 'without a bar code'} lies in it: synchronise the library, which empties it"
+        )
+    return None
+
+
+LIBRARY_TAPE_DRIVES = Resource(
+    name="library_tape_drives",
+    kind=TapeDrive.KIND,
+    title="Library Tape Drives",
+    noun="tape drive",
+    entity=TapeDrive,
+    fields=(
+        Integer(name="library_id", indexed=True),
+        Text(name="vendor"),
+        Text(name="model", attribute="product"),
+        Text(name="revision"),
+        Text(name="serial"),
+        Text(
+            name="scsi_path",
+            max_length=64,
+            pattern=_SCSI_PATH,
+            example="[6:0:0:0]",
+            description="Host, channel, target, logical unit; for people.",
+        ),
+        Text(
+            name="device",
+            max_length=512,
+            pattern=_DEVICE,
+            example="/dev/sg1",
+            indexed=True,
+            description="How it is reached: a generic SCSI device, or iscsi://host:port/target/lun.",
+        ),
+        Text(name="st_device", description="The same drive as the system's tape driver calls it; not used."),
+        Integer(
+            name="sys_transfer_element",
+            attribute="element_address",
+            maximum=65535,
+            example=3,
+            description="Address of the drive element at which it sits; 0: not known, and then it is not used.",
+        ),
+        Choice(
+            name="status",
+            values=DRIVE_STATUSES,
+            description="offline: it does not answer, it is asked again. error: quarantined, synchronise the library.",
+        ),
+        Text(name="status_reason"),
+        Reference(
+            name="volume_tag",
+            attribute="cartridge_id",
+            to=TapeCartridge.KIND,
+            by="volume_tag",
+            description="The cartridge that is mounted, or being mounted.",
+        ),
+        Boolean(name="mounting", description="A mount or a dismount is under way."),
+        Text(name="mount_reason", description="Why this cartridge is mounted."),
+        Timestamp(name="mounted", attribute="mounted_ns"),
+        Integer(name="mounts"),
+        Integer(name="failures", description="In a row."),
+        Boolean(name="cleaning_required"),
+        Timestamp(name="last_cleaned", attribute="last_cleaned_ns"),
+        Integer(name="partitions_max", in_list=False, description="Partitions it can make; LTFS needs two."),
+        TextList(name="lacks", in_list=False, description="What it cannot do and what is done without."),
+        Timestamp(name="created", attribute="created_ns", in_list=False),
+    ),
+    change=("scsi_path", "device", "sys_transfer_element"),
+    rules=(
+        unique(TapeDrive.KIND, "device", "tape drive"),
+        _sits_at_a_drive_element,
+        _idle_when_readdressed(TapeDrive, "device", "element_address"),
+    ),
+    refusals=(_drive_is_at_work, _drive_holds_a_cartridge),
+    deletable=True,
+    manage=MANAGE,
+    searchable_name="device",
+)
+
+
+# --- elements --------------------------------------------------------------------------------------------------------
+
+LIBRARY_SLOTS = Resource(
+    name="library_slots",
+    kind=LibrarySlot.KIND,
+    title="Library Slots",
+    noun="tape library slot",
+    entity=LibrarySlot,
+    fields=(
+        Integer(name="library_id", indexed=True),
+        Integer(name="number", attribute="address", description="Address of the element."),
+        Choice(name="type", values=SLOT_TYPES),
+        Computed(
+            name="name",
+            of=lambda slot: f"{slot.type} {slot.address}",
+            description="Type and address, as others show it.",
+        ),
+        Boolean(name="is_full"),
+        Text(
+            name="volume_tag",
+            indexed=True,
+            description="As the changer reads it; empty: nothing is in it, or no bar code that can be read.",
+        ),
+        Computed(
+            name="cartridge_id",
+            of=lambda slot: slot.cartridge_id or None,
+            kind="integer",
+            description="The registered cartridge; null with is_full: nobody registered it.",
+        ),
+        Reference(
+            name="cartridge_type", attribute="cartridge_id", to=TapeCartridge.KIND, by="type", description="LTO-9 ..."
+        ),
+        Reference(
+            name="cartridge_status",
+            attribute="cartridge_id",
+            to=TapeCartridge.KIND,
+            by="status",
+            description="Its status.",
+        ),
+        Reference(
+            name="format",
+            attribute="cartridge_id",
+            to=TapeCartridge.KIND,
+            by="format",
+            description="Of its cartridge: native or ltfs; empty: not labelled.",
+        ),
+        Text(name="exception", description="What the changer says is wrong with the element."),
+    ),
+    manage=MANAGE,
+    searchable_name="name",
+)
+
+
+# --- cartridges ------------------------------------------------------------------------------------------------------
+
+
+def _status_of_a_new_one(state: State, values: dict[str, Any]) -> dict[str, Any]:
+    if "id" in values:  # a change: its status has a history of its own
+        return values
+    is_cleaning = values["type"] == CLEANING
+    return {**values, "status": CartridgeStatus.CLEANING if is_cleaning else CartridgeStatus.NEW}
+
+
+def _type_fits_the_bar_code(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+    tag, tape_type = values["volume_tag"], values["type"]
+    if agrees(tag, tape_type):
+        return None
+    return f"{'volume_tag' if id else 'type'}: the bar code {tag} says {tape_type_of(tag)}, not {tape_type}"
+
+
+def _pool_takes_it(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+    pool = state.find(Pool, values["pool"])
+    if pool is None or id:
+        return None
+    if pool.pool_type not in TAPE_POOL_TYPES:
+        return f"pool: '{pool.pool_name}' is of the type {pool.pool_type}; a cartridge belongs to a tape pool"
+    if pool.pool_type != PoolType.TAPE_LTFS or values["type"] == CLEANING:
+        return None
+    if not can_partition(values["type"]):
+        return f"pool: '{pool.pool_name}' is an LTFS pool, and LTFS needs LTO-5 or newer, not {values['type']}"
+    if is_worm(values["volume_tag"]):
+        return f"pool: '{pool.pool_name}' is an LTFS pool, and the bar code {values['volume_tag']} says that it is written only once"
+    return None
+
+
+def _tag_can_change(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+    """The tag names the cartridge in every message and on its own label: it changes only while nothing depends on it."""
+    known = state.find(TapeCartridge, id)
+    if known is None or known.volume_tag == values["volume_tag"]:
+        return None
+    kept = why_kept(state, known)
+    if kept:
+        return f"volume_tag: it stays {known.volume_tag}: {kept}"
+    slot = state.find(LibrarySlot, known.slot_id)
+    if slot is not None and slot.volume_tag == known.volume_tag:
+        return f"volume_tag: it stays {known.volume_tag}: library {slot.library_id} reads this bar code at element {slot.address}"
+    return None
+
+
+def _is_kept(state: State, cartridge: Entity) -> str | None:
+    assert isinstance(cartridge, TapeCartridge), "a refusal of cartridges"
+    return why_kept(state, cartridge) or None
+
+
+def _is_mounted(state: State, cartridge: Entity) -> str | None:
+    drive = drive_with(state, cartridge.id)
+    return f"it is mounted in drive {drive.id}" if drive is not None else None
+
+
+def _has_tape_tasks(state: State, cartridge: Entity) -> str | None:
+    assert isinstance(cartridge, TapeCartridge), "a refusal of cartridges"
+    tasks = [one for one in active_tape_tasks(state, cartridge.library_id) if one.cartridge_id == cartridge.id]
+    return _tasks_sentence(tasks) or ("the robot is moving it" if cartridge.moving_to_slot_id else None)
+
+
+def _size(cartridge: TapeCartridge) -> int | None:
+    return cartridge.capacity_bytes or TAPE_NATIVE_CAPACITY_BYTES.get(cartridge.type)
+
+
+TAPE_CARTRIDGES = Resource(
+    name="tape_cartridges",
+    kind=TapeCartridge.KIND,
+    title="Tape Cartridges",
+    noun="tape cartridge",
+    entity=TapeCartridge,
+    fields=(
+        Choice(
+            name="type",
+            required=True,
+            values=TAPE_TYPES,
+            example="LTO-9",
+            description="Fits the bar code, where that tells one. CLN: a cleaning cartridge. Never changes.",
+        ),
+        Text(
+            name="volume_tag",
+            required=True,
+            max_length=32,
+            pattern=r"[A-Z0-9]{1,32}",
+            example="RB10001L9",
+            indexed=True,
+            description="The bar code. Unique. Changes only while no archive is on the cartridge and no library reads another one.",
+        ),
+        Reference(
+            name="pool",
+            required=True,
+            to=Pool.KIND,
+            by="pool_name",
+            example="tape_pool",
+            description="A tape pool. Changed by importing the cartridge into another.",
+        ),
+        Text(name="description", default=""),
+        Choice(name="status", values=CARTRIDGE_STATUSES, indexed=True),
+        Text(name="status_reason"),
+        Computed(
+            name="library_id",
+            of=lambda cartridge: cartridge.library_id or None,
+            kind="integer",
+            description="Where it was seen last.",
+        ),
+        Computed(name="slot_id", of=lambda cartridge: cartridge.slot_id or None, kind="integer"),
+        Reference(
+            name="slot",
+            attribute="slot_id",
+            to=LibrarySlot.KIND,
+            by="name",
+            description="The element it lies in, type and address; null: in no library.",
+        ),
+        Reference(
+            name="location",
+            attribute="slot_id",
+            to=LibrarySlot.KIND,
+            by="type",
+            description="storage, drive or import-export; null: in no library.",
+        ),
+        Boolean(name="exported", description="Taken out by an export; an import brings it back."),
+        Computed(
+            name="size", of=_size, kind="integer", description="Bytes, as measured or, before that, as the type says."
+        ),
+        Integer(name="used", attribute="used_bytes", unit="bytes"),
+        Computed(
+            name="free",
+            of=lambda cartridge: max(0, (_size(cartridge) or 0) - cartridge.used_bytes) if _size(cartridge) else None,
+            kind="integer",
+            description="Bytes up to size; compression may make room for more.",
+        ),
+        Text(name="format", description="native or ltfs; empty: not labelled."),
+        Computed(name="has_ltfs", of=lambda cartridge: cartridge.format == "ltfs", kind="boolean"),
+        Boolean(name="write_protected"),
+        Computed(
+            name="errors",
+            of=lambda cartridge: cartridge.read_errors + cartridge.write_errors + cartridge.load_errors,
+            kind="integer",
+        ),
+        Integer(name="load_count"),
+        Timestamp(name="last_mounted", attribute="last_mounted_ns"),
+        Timestamp(name="last_written", attribute="last_written_ns"),
+        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="labelled", attribute="labelled_ns", in_list=False),
+        Text(name="label_id", in_list=False, description="Id by its own label, hex."),
+        Integer(name="use", in_list=False, description="How often it was labelled."),
+        Text(name="intent", in_list=False, description="label or erase: nobody knows how that ended."),
+        Reference(name="home_slot", attribute="home_slot_id", to=LibrarySlot.KIND, by="name", in_list=False),
+        Reference(name="moving_to_slot", attribute="moving_to_slot_id", to=LibrarySlot.KIND, by="name", in_list=False),
+        Integer(name="read_errors", in_list=False),
+        Integer(name="write_errors", in_list=False),
+        Integer(name="load_errors", in_list=False),
+    ),
+    create=("type", "pool", "volume_tag", "description"),
+    change=("volume_tag", "description"),
+    prepare=_status_of_a_new_one,
+    rules=(
+        unique(TapeCartridge.KIND, "volume_tag", "tape cartridge"),
+        _type_fits_the_bar_code,
+        _pool_takes_it,
+        _tag_can_change,
+    ),
+    refusals=(_is_kept, _is_mounted, _has_tape_tasks),
+    deletable=True,
+    manage=MANAGE,
+    searchable_name="volume_tag",
+)
+
+
+# --- the queue -------------------------------------------------------------------------------------------------------
+
+TL_TASK_QUEUE = Resource(
+    name="tl_task_queue",
+    kind=TapeTask.KIND,
+    title="Tl Task Queue",
+    noun="tape library task",
+    entity=TapeTask,
+    fields=(
+        Choice(name="task_type", values=TAPE_TASK_TYPES),
+        Choice(name="status", values=TAPE_TASK_STATUSES, indexed=True),
+        Text(name="status_reason", description="Why the task has its status."),
+        Integer(name="library_id", indexed=True),
+        Reference(
+            name="volume_tag",
+            attribute="cartridge_id",
+            to=TapeCartridge.KIND,
+            by="volume_tag",
+            description="Null: not chosen yet, or about no cartridge.",
+        ),
+        Reference(name="drive", attribute="drive_id", to=TapeDrive.KIND, by="device"),
+        Reference(
+            name="slot", attribute="slot_id", to=LibrarySlot.KIND, by="name", description="Where it is moved to."
+        ),
+        Reference(name="pool", attribute="pool_id", to=Pool.KIND, by="pool_name"),
+        Computed(
+            name="parent_task_id",
+            of=lambda task: task.parent_task_id or None,
+            kind="integer",
+            description="The task of task_queue that reads or writes.",
+        ),
+        Computed(
+            name="archive_id",
+            of=lambda task: task.backup_id or None,
+            kind="integer",
+            description="The backup that is read.",
+        ),
+        Integer(name="priority", maximum=PRIORITY_MAX),
+        Timestamp(name="created", attribute="created_ns", indexed=True),
+        Timestamp(name="started", attribute="started_ns"),
+        Timestamp(name="ended", attribute="ended_ns"),
+        Boolean(name="is_long_erase", in_list=False),
+        Integer(
+            name="tape_position",
+            attribute="position",
+            in_list=False,
+            description="Where on the cartridge a Read begins.",
+        ),
+    ),
+    manage=MANAGE,
+    searchable_name="id",
+)
+
+TAPE: tuple[Resource, ...] = (
+    TAPE_LIBRARIES,
+    MEDIUM_CHANGERS,
+    LIBRARY_TAPE_DRIVES,
+    LIBRARY_SLOTS,
+    TAPE_CARTRIDGES,
+    TL_TASK_QUEUE,
+)
