@@ -60,6 +60,8 @@ class DriveFacts(msgspec.Struct, frozen=True, kw_only=True):
     cartridge_id: int = 0
     """Mounted, with its session open; 0: none."""
     may_write: bool = False
+    failed: str = ""
+    """Why its session is of no use any more; empty while it is."""
     position: int = 0
     """Where its head stands, as parts count positions."""
     idle_since_ns: int = 0
@@ -163,12 +165,10 @@ AnyStep = (
 )
 
 
-def next_tape_steps(state: State, facts: Facts, now_ns: int) -> list[AnyStep]:
-    """Every step that can be begun now. Pure."""
-    steps: list[AnyStep] = []
-    for library in state.all(TapeLibrary):
-        steps += _Look(state, facts, now_ns, library).steps()
-    return steps
+def next_tape_steps(state: State, facts: Facts, now_ns: int, library_id: int) -> list[AnyStep]:
+    """Every step of the library that can be begun now. Pure."""
+    library = state.find(TapeLibrary, library_id)
+    return [] if library is None else _Look(state, facts, now_ns, library).steps()
 
 
 @dataclass(slots=True)
@@ -240,6 +240,11 @@ class _Look:
                 continue
             if drive.cartridge_id != fact.cartridge_id:
                 continue  # its actor is about to find out
+            if fact.failed:
+                if not self.running.get(drive.id):
+                    self.turned.add(drive.id)
+                    yield DismountStep(library_id=self.library.id, drive_id=drive.id, reason=fact.failed)
+                continue
             if self._must_make_way(drive):
                 if not self.running.get(drive.id):
                     self.turned.add(drive.id)
@@ -376,7 +381,8 @@ class _Look:
                     yield FailStep(library_id=self.library.id, tape_task_id=task.id, reason=_sentence(chosen))
                 continue
             if empty:
-                drive = empty.pop(0)
+                drive = min(empty, key=lambda one: self._suits(one, chosen.cartridge))
+                empty.remove(drive)
                 self.turned.add(drive.id)
                 self.claimed[chosen.cartridge.id] = drive.id
                 if task.task_type == TapeTaskType.WRITE:
@@ -393,6 +399,13 @@ class _Look:
                 self.claimed[chosen.cartridge.id] = drive.id  # so that one drive makes way for it, not two
                 reason = f"cartridge {chosen.cartridge.volume_tag} is needed, and nobody uses the one that is in"
                 yield DismountStep(library_id=self.library.id, drive_id=drive.id, reason=reason)
+
+    def _suits(self, drive: TapeDrive, cartridge: TapeCartridge | None) -> tuple[bool, bool, int]:
+        """The drive it lies in already, then one in which nothing lies."""
+        slot = self.state.find(LibrarySlot, self._slot_of(drive))
+        lies_in = slot.cartridge_id if slot is not None else 0
+        is_there = cartridge is not None and lies_in == cartridge.id
+        return not is_there, slot is not None and slot.is_full, drive.id
 
     def _slot_of(self, drive: TapeDrive) -> int:
         return self.state.indexes.by_key[LibrarySlot.KIND].get((self.library.id, drive.element_address), 0)
