@@ -78,14 +78,21 @@ class Settings:
         maximum=65536,
         unit="GiB",
     )
+    iscsi_targets: str = _setting(
+        "",
+        "Tape libraries behind iSCSI: targets as `iscsi://[user%password@]host[:port]/target`, separated by spaces. Drives and changers of "
+        "this host (`/dev/sgN`) need no setting.",
+        environment="RBMEDIA_ISCSI_TARGETS",
+    )
     stop_seconds: int = _setting(
         20, "How long an orderly stop may take before it is forced.", minimum=1, maximum=600, unit="seconds"
     )
 
     def __repr__(self) -> str:
-        """Without the password: settings are logged."""
+        """Without what may hold a password: settings are logged."""
         shown = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        shown["superuser_password"] = "***" if self.superuser_password else ""
+        for secret in ("superuser_password", "iscsi_targets"):
+            shown[secret] = "***" if shown[secret] else ""
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
@@ -116,6 +123,11 @@ class Home:
         return self.path / "pools" / "default"
 
     @property
+    def kept_of_tape(self) -> Path:
+        """Manifests of archives on cartridges: a cache (``actors.tape.kept``)."""
+        return self.path / "kept-of-tape"
+
+    @property
     def agent(self) -> Path:
         return self.path / "agent"
 
@@ -143,7 +155,7 @@ class Home:
         for folder in (self.secrets, self.pki, self.agent, self.log):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-        for folder in (self.views, self.default_pool, self.messages):
+        for folder in (self.views, self.default_pool, self.messages, self.kept_of_tape):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 

@@ -303,8 +303,8 @@ class TapeSite:
             for changer in changers:
                 places |= await self._paired(changer, drives)
         for facts, _ in drives:
-            address, changer_id = places.get(facts.device, (0, 0))
-            changers.append(self._remember(facts, is_changer=False, element_address=address, changer_id=changer_id))
+            element_address, changer_id = places.get(facts.device, (0, 0))
+            changers.append(self._remember(facts, is_changer=False, element_address=element_address, changer_id=changer_id))
         return changers
 
     async def _identity_of(self, address: str) -> Identity | None:
