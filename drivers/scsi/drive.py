@@ -23,8 +23,8 @@ from typing import Final
 import msgspec
 
 from drivers.scsi.drive_pages import DrivePages
-from drivers.scsi.sense import Condition
-from drivers.scsi.unit import Identity, Outcome
+from drivers.scsi.sense import Attention, Condition
+from drivers.scsi.unit import HARMLESS_ATTENTIONS, Identity, Outcome
 from rbcore import errors
 from rbcore.scsi import ScsiTransport
 
@@ -228,6 +228,11 @@ class Drive(DrivePages):
         self._lost, self._object, self._file = False, object_number, file_number
         if partition is not None:
             self._partition = partition
+
+    def heard(self, attention: Attention) -> None:
+        """A reset rewinds the tape, also when a question that does not move it is the first to hear of it."""
+        if attention not in HARMLESS_ATTENTIONS:
+            self._lost, self._object, self._file = True, None, None
 
     @contextlib.contextmanager
     def _moving(self) -> Iterator[tuple[int | None, int | None]]:

@@ -72,6 +72,9 @@ class LogicalUnit:
         self._attentions.clear()
         return taken
 
+    def heard(self, attention: Attention) -> None:
+        """The device reported a change, whatever the command was. For devices that lose something by it."""
+
     async def command(
         self,
         cdb: bytes,
@@ -105,6 +108,7 @@ class LogicalUnit:
             self.cleaning_required |= sense.has(Condition.CLEANING_REQUIRED)
             if sense.attention is not None and not sense.deferred:
                 self._attentions.append(sense)
+                self.heard(sense.attention)
                 attentions += 1
                 if needs_position and sense.attention not in HARMLESS_ATTENTIONS:
                     raise errors.PositionLost(

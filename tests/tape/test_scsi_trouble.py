@@ -316,3 +316,18 @@ async def test_a_cancelled_command_leaves_the_position_unknown(start: Callable[[
         scope.cancel()
         await start(drive)  # type: ignore[misc]
     assert drive.counted_position is None
+
+
+async def test_a_reset_is_not_overheard_when_a_question_hears_of_it_first() -> None:
+    """A tape drive that was reset stands at the beginning: whoever then wrote on would overwrite the label."""
+    library = simulated()
+    _, drive, _, _ = await loaded(library)
+    for _ in range(5):
+        await drive.write(b"kept")
+    await drive.flush()
+    library.faults.reset_drive(0)
+    await drive.wait_ready(60)
+    assert drive.counted_position is None
+    with pytest.raises(errors.PositionLost):
+        await drive.write(b"at the beginning")
+    assert len(library.cartridge(BARCODE).partitions[0]) == 5
