@@ -36,7 +36,7 @@ _TYPES = {
 _TOUCHED = frozenset(
     {Attention.MEDIUM_CHANGED, Attention.IMPORT_EXPORT_ACCESSED, Attention.MAGAZINE_CHANGED, Attention.RESET}
 )
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 900.0
 """How often an idle changer is asked whether hands were in it."""
 
 

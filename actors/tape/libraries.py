@@ -304,7 +304,9 @@ class TapeSite:
                 places |= await self._paired(changer, drives)
         for facts, _ in drives:
             element_address, changer_id = places.get(facts.device, (0, 0))
-            changers.append(self._remember(facts, is_changer=False, element_address=element_address, changer_id=changer_id))
+            changers.append(
+                self._remember(facts, is_changer=False, element_address=element_address, changer_id=changer_id)
+            )
         return changers
 
     async def _identity_of(self, address: str) -> Identity | None:

@@ -45,6 +45,8 @@ from rbcore.ports import World
 from rbcore.scsi import ScsiDevices
 from rbcore.state import State
 from rbcore.tape_dispatch import (
+    IDLE_SECONDS,
+    STARVING_SECONDS,
     AnyStep,
     AskCleaningStep,
     CleanStep,
@@ -69,7 +71,7 @@ SILENCE_FIRST_SECONDS, SILENCE_SECONDS_MAX = 5.0, 120.0
 FAILED_STEP_FIRST_SECONDS, FAILED_STEP_SECONDS_MAX = 1.0, 60.0
 MOUNT_TRIES_MAX: Final = 5
 """Mounts in a row that did not work out for one Write; then its task is told."""
-LOOK_SECONDS_MAX: Final = 30.0
+LOOK_SECONDS_MAX: Final = 3600.0
 PROBE_SECONDS: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 10.0
 MAILBOX_BOUND: Final = 64
@@ -107,6 +109,7 @@ class LibraryActor:
         self._on_tasks: set[int] = set()
         self._failures: dict[int, Backoff] = {}
         self._mount_tries: dict[int, int] = {}
+        self._probed: dict[int, float] = {}
         self._resting: set[int] = set()
         """Tape tasks whose last step failed and that wait for a while."""
 
@@ -136,11 +139,10 @@ class LibraryActor:
                 nursery.start_soon(changer.run, self._bus.serve(address, MAILBOX_BOUND))
                 await self._forget_mounts()
                 nursery.start_soon(self._keep_changer)
-                nursery.start_soon(self._keep_drives_answering)
                 while self._state.find(TapeLibrary, self.library_id) is not None:
                     self._keep_actors()
                     self._look()
-                    with trio.move_on_after(LOOK_SECONDS_MAX):
+                    with trio.move_on_after(self._next_look_seconds()):
                         await self._wake.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -307,17 +309,26 @@ class LibraryActor:
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
                 await actor.aclose()
 
-    async def _keep_drives_answering(self) -> None:
+    def _probe_silent_drives(self) -> None:
         """Ask drives that were silent again. Quarantined ones are an operator's matter."""
-        while True:
-            await trio.sleep(PROBE_SECONDS)
-            for drive_id, actor in list(self.drives.items()):
-                drive = self._state.find(TapeDrive, drive_id)
-                if drive is not None and drive.status == DriveStatus.OFFLINE and not actor.busy:
-                    try:
-                        await self.ask_drive(drive_id, ProbeDrive())
-                    except RbError as error:
-                        _log.info("drive %d is still silent: %s", drive_id, error.message)
+        now = trio.current_time()
+        for drive_id, actor in self.drives.items():
+            drive = self._state.find(TapeDrive, drive_id)
+            if drive is None or drive.status != DriveStatus.OFFLINE or actor.busy or drive_id in self._on_drives:
+                continue
+            if now - self._probed.get(drive_id, -PROBE_SECONDS) >= PROBE_SECONDS:
+                self._probed[drive_id] = now
+                self._on_drives.add(drive_id)
+                self._nursery.start_soon(self._probe, drive_id)
+
+    async def _probe(self, drive_id: int) -> None:
+        try:
+            await self.ask_drive(drive_id, ProbeDrive())
+        except RbError as error:
+            _log.info("drive %d is still silent: %s", drive_id, error.message)
+        finally:
+            self._on_drives.discard(drive_id)
+            self.look_again()
 
     # --- the loop ----------------------------------------------------------------------------------------------------------
 
@@ -341,9 +352,27 @@ class LibraryActor:
             )
         return found
 
+    def _next_look_seconds(self) -> float:
+        """When time alone makes a difference: a silent drive is asked again, an idle cartridge goes back, a task has waited too long."""
+        seconds = LOOK_SECONDS_MAX
+        now, now_ns = trio.current_time(), self._world.clock.now_ns()
+        for drive_id, actor in self.drives.items():
+            drive = self._state.find(TapeDrive, drive_id)
+            if drive is not None and drive.status == DriveStatus.OFFLINE:
+                seconds = min(seconds, PROBE_SECONDS)
+            if actor.desk.cartridge_id:
+                seconds = min(seconds, actor.desk.idle_since + IDLE_SECONDS - now)
+        for number in self._state.indexes.active_tape_tasks.get(self.library_id, ()):
+            task = self._state.find(TapeTask, number)
+            if task is not None and task.status == TaskStatus.NEW:
+                left = STARVING_SECONDS - (now_ns - task.created_ns) / 1e9
+                seconds = min(seconds, left if left > 0 else LOOK_SECONDS_MAX)
+        return max(1.0, seconds)
+
     def _look(self) -> None:
         """Begin every step that can be begun."""
         self._wake = trio.Event()
+        self._probe_silent_drives()
         facts = Facts(
             drives=self.facts(),
             libraries=frozenset([self.library_id] if self.is_ready else []),
