@@ -220,6 +220,8 @@ class NativeSession:
         self._capacity_bytes = capacity_bytes
         self._written_bytes = sum(row.trailer.stored_bytes for row in rows)
         """Roughly what is on the cartridge: for ``capacity_bytes`` alone."""
+        self._left_out = False
+        """Blocks of the open part came after early warning: it cannot be the last of its archive."""
         self._failure = ""
         self._wrote = self._closed = False
 
@@ -281,6 +283,7 @@ class NativeSession:
             previous_tag=start.previous_tag,
             previous_cartridge=start.previous_cartridge,
         )
+        self._left_out = False
         self._writer.begin(start.archive, start.part, _checked(header, PartHeader))
         await self._carry_out()
 
@@ -288,6 +291,7 @@ class NativeSession:
         writer = self._with_part()
         for several in blocks:
             if writer.phase is not Phase.PART:
+                self._left_out = True
                 break
             try:
                 writer.add(several)
@@ -316,7 +320,7 @@ class NativeSession:
 
     async def finish_part(self, *, root: bytes, ended_ns: int) -> PartPlace | None:
         writer = self._with_part()
-        if writer.dropped:
+        if writer.dropped or self._left_out:
             return None
         writer.finish(root, ended_ns)
         await self._carry_out()

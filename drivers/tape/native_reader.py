@@ -31,6 +31,8 @@ class NativePartReader:
         self.place = place
         self._records, self._archive, self._trailer = records, archive, trailer
         self._index: Index | None = None
+        self._map_sequences: frozenset[int] = frozenset()
+        """Known from the trailer, so that a map in the middle of a block need not be readable."""
         self._lost: list[tuple[int, int]] = []
         """First blocks of maps that cannot be read, and of the maps behind: what is not in the index may have been there."""
 
@@ -42,12 +44,14 @@ class NativePartReader:
         if self._index is not None:
             return self._index
         maps = await self._maps()
+        self._map_sequences = frozenset(entry.sequence for entry in maps)
         index, lost = Index(self._archive), []
         behind_last = 1
         for number, entry in enumerate(maps):
-            places = await self._places(entry, behind_last)
+            behind = maps[number + 1].first_block if number + 1 < len(maps) else 2**63
+            places = await self._places(entry, behind_last, behind)
             if len(places) < entry.rows:
-                lost.append((entry.first_block, maps[number + 1].first_block if number + 1 < len(maps) else 2**63))
+                lost.append((entry.first_block, behind))
             for place in places:
                 index.add_row(
                     IndexRow(place.block, place.sequence, place.offset, place.length, place.kind, place.flags)
@@ -58,13 +62,12 @@ class NativePartReader:
 
     async def read(self, numbers: Sequence[int]) -> bytes:
         """These blocks, whole, one after the other; see the port. Raises ``NotFound``, ``Damaged``, ``MediumFailed``."""
-        index = await self.index()
         pieces = []
         for number in numbers:
-            row = index.find(number)
-            if row is None:
-                raise self._missing(number)
             try:
+                row = (await self.index()).find(number)
+                if row is None:
+                    raise self._missing(number)
                 pieces.append(await self._block(row))
             except (errors.Damaged, errors.ProtocolViolation) as error:
                 kind = errors.MediumFailed if isinstance(error, errors.MediumFailed) else errors.Damaged
@@ -75,13 +78,9 @@ class NativePartReader:
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     def _missing(self, number: int) -> errors.RbError:
-        name = f"Block {number} of archive {self._archive.hex()}"
         if any(first <= number < behind for first, behind in self._lost):
-            return errors.Damaged(
-                f"{name} is not among what can still be read of part {self.place.part}: a map is lost, and records with it.",
-                data={"block": number},
-            )
-        return errors.NotFound(f"{name} is not in part {self.place.part}.")
+            return errors.Damaged("a map is lost, and records with it")
+        return errors.NotFound(f"Block {number} of archive {self._archive.hex()} is not in part {self.place.part}.")
 
     async def _maps(self) -> Sequence[MapEntry]:
         """From the trailer. The last map stands right before it: passing that first spares going back."""
@@ -97,12 +96,12 @@ class NativePartReader:
                 raise errors.Damaged(f"{self._where(self.place.records)}: {error.message}") from error
         return self._trailer.maps
 
-    async def _places(self, entry: MapEntry, since: int) -> Places:
-        """Rows of a map; ``since``: sequence of the record in which the last block before them begins."""
+    async def _places(self, entry: MapEntry, since: int, behind: int) -> Places:
+        """Rows of a map, whose blocks are below ``behind``; ``since``: sequence of the record in which the last block before them begins."""
         try:
             places = decode_map(await self._of_part(entry.sequence))
         except (errors.Damaged, errors.ProtocolViolation):
-            return await self._looked_for(entry, since)
+            return (await self._looked_for(entry, since)).below(behind)
         if (len(places), places[0].block) != (entry.rows, entry.first_block):
             raise errors.Damaged(f"{self._where(entry.sequence)}: the map is not the one that the trailer names")
         return places
@@ -111,6 +110,8 @@ class NativePartReader:
         """What the records between say themselves."""
         tracker, found = BlockTracker(self._archive, 0), Places()
         for sequence in range(since, entry.sequence):
+            if sequence in self._map_sequences:
+                continue
             try:
                 record = await self._of_part(sequence)
                 if record.header.kind is RecordKind.CONTAINER:
@@ -126,16 +127,15 @@ class NativePartReader:
         while missing:
             if sequence >= self.place.records:
                 raise errors.Damaged(f"the part ends {missing} bytes before the block does")
-            record = await self._of_part(sequence)
+            if sequence not in self._map_sequences:
+                record = await self._of_part(sequence)
+                if record.header.kind is not RecordKind.CONTAINER:
+                    raise errors.Damaged(f"{self._where(sequence)}: not a container")
+                piece = record.payload[offset : offset + missing]
+                pieces.append(piece)
+                missing -= len(piece)
+                offset = 0
             sequence += 1
-            if record.header.kind is RecordKind.MAP:
-                continue
-            if record.header.kind is not RecordKind.CONTAINER:
-                raise errors.Damaged(f"{self._where(sequence - 1)}: not a container")
-            piece = record.payload[offset : offset + missing]
-            pieces.append(piece)
-            missing -= len(piece)
-            offset = 0
         block = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
         header = parse_header(block)
         if (header.archive_id, header.number, header.block_length) != (self._archive, row.block, row.length):

@@ -12,8 +12,8 @@ from drivers.tape.identify import identify
 from drivers.tape.native import NativeSession, label_native, open_native
 from rbcore.archive.block import BlockCodec
 from rbcore.archive.model import BlockKind
-from rbcore.scsi import ScsiTransport
-from rbcore.tape.session import ArchiveInfo, CartridgeSession, Identified, LabelOrder, PartPlace, PartStart
+from rbcore.scsi import ScsiResult, ScsiTransport
+from rbcore.tape.session import ArchiveInfo, CartridgeSession, LabelOrder, PartPlace, PartStart
 
 ROOT = bytes(range(32))
 INFO = ArchiveInfo(client="host.example", resource="/srv", backup_type="full", crypto="nocrypt", created_ns=5)
@@ -69,8 +69,8 @@ async def put_back(changer_transport: ScsiTransport, drive: Drive, cartridge: in
     await changer.move(parts[ElementType.DRIVE].first + drive_number, parts[ElementType.STORAGE].first + cartridge)
 
 
-async def fresh(drive: Drive, tag: str = "RB0001L9", **more: int) -> NativeSession:
-    return await label_native(drive, order(tag), await identify(drive), **more)
+async def fresh(drive: Drive, tag: str = "RB0001L9", *, seed: int = 1, **more: int) -> NativeSession:
+    return await label_native(drive, order(tag, seed), await identify(drive), **more)
 
 
 async def reopened(drive: Drive, **more: int) -> NativeSession:
@@ -103,19 +103,14 @@ class Counted:
     """A transport that counts commands by operation code."""
 
     inner: ScsiTransport
+    name: str = "counted"
     commands: dict[int, int] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    async def execute(self, cdb: bytes, **more: object):  # type: ignore[no-untyped-def]
+    async def execute(
+        self, cdb: bytes, *, send: bytes | memoryview = b"", receive_bytes: int = 0, timeout_seconds: float
+    ) -> ScsiResult:
         self.commands[cdb[0]] = self.commands.get(cdb[0], 0) + 1
-        return await self.inner.execute(cdb, **more)  # type: ignore[arg-type]
+        return await self.inner.execute(cdb, send=send, receive_bytes=receive_bytes, timeout_seconds=timeout_seconds)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
-
-
-def nothing(identified: Identified) -> bool:
-    return not (identified.cartridge or identified.volume_tag)

@@ -237,6 +237,7 @@ class SimulatedDrive(LogicalUnit):
         if cartridge.is_cleaning:
             self._begin_cleaning(cartridge, now)
             return
+        self.pages.forget_asked_partitions()
         readable = cartridge.generation.number in self.generation.readable
         is_new = cartridge.card.is_new and cartridge.generation.number == self.generation.number
         self.state = DriveState.LOADING
@@ -498,6 +499,7 @@ class SimulatedDrive(LogicalUnit):
         head = self._writable()
         made = head.cartridge.generation
         wraps = [made.wraps] if form == 0 else self.pages.partition_wraps(made)
+        self.pages.forget_asked_partitions()
         return self._moved(command, head.format(wraps), immediate=command.has(1, 0x01))
 
     # --- what there is to know ---

@@ -122,6 +122,10 @@ class DrivePages:
             self._asked_partitions = before
             raise
 
+    def forget_asked_partitions(self) -> None:
+        """With a format, or another cartridge, the page tells of what is there again."""
+        self._asked_partitions = None
+
     def partition_wraps(self, made: Generation) -> list[int]:
         """The wraps of each partition that the page asks for; real drives, too, give whole pairs of wraps."""
         values = self._partition_page().current
