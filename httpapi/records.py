@@ -86,9 +86,13 @@ class FieldsBody:
         return schema.wrapped({"$ref": f"#/components/schemas/{name}"})
 
 
-def row_schema(resource: Resource, *, in_list: bool) -> tuple[str, Schema]:
-    """Name and schema of the component."""
-    return (f"{resource.name}_row" if in_list else resource.name), schema.record(resource, in_list=in_list)
+def row_schema(resource: Resource, *, in_list: bool, added: Mapping[str, Schema] | None = None) -> tuple[str, Schema]:
+    """Name and schema of the component. ``added``: keys beyond the declared ones, see ``methods_of``."""
+    row = schema.record(resource, in_list=in_list)
+    if added:
+        row["properties"] |= added
+        row["required"] = [*row["required"], *added]
+    return (f"{resource.name}_row" if in_list else resource.name), row
 
 
 Adjust = Callable[[Call, dict[str, Any]], None]
@@ -100,15 +104,17 @@ def methods_of(
     *,
     overrides: Mapping[str, Handler] | None = None,
     adjust: Adjust | None = None,
+    added: Mapping[str, Schema] | None = None,
 ) -> list[Method]:
     """The methods of ``resource`` that are ``documented(verb, path)``.
 
-    ``overrides`` replaces handlers by ``"DELETE /path/{id}"``; ``adjust(call, row)`` adds to a row what no view knows.
+    ``overrides`` replaces handlers by ``"DELETE /path/{id}"``; ``adjust(call, row)`` adds to a row what no view knows, under declared
+    names or under ``added`` ones. By those nobody can filter or sort: they are refused, not found empty.
     """
     collection, one = f"/{resource.name}", f"/{resource.name}/{{id}}"
     made = [
-        _list(resource, collection, adjust),
-        _detail(resource, one, adjust),
+        _list(resource, collection, adjust, added),
+        _detail(resource, one, adjust, added),
         _create(resource, collection),
         _change(resource, one),
         _delete_one(resource, one),
@@ -134,7 +140,7 @@ def _allowed(resource: Resource, method: Method) -> bool:
     }[method.verb]
 
 
-def _list(resource: Resource, path: str, adjust: Adjust | None) -> Method:
+def _list(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None) -> Method:
     async def handle(call: Call) -> Answer:
         query = query_of(resource.name, call.query, await call.position_asked())
         page = await call.services.views.page(query)
@@ -143,7 +149,7 @@ def _list(resource: Resource, path: str, adjust: Adjust | None) -> Method:
                 adjust(call, row)
         return Answer(payload_of_page(page, call.query), position=page.position)
 
-    name, row = row_schema(resource, in_list=True)
+    name, row = row_schema(resource, in_list=True, added=added)
     return Method(
         verb="GET",
         path=path,
@@ -157,7 +163,7 @@ def _list(resource: Resource, path: str, adjust: Adjust | None) -> Method:
     )
 
 
-def _detail(resource: Resource, path: str, adjust: Adjust | None) -> Method:
+def _detail(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None) -> Method:
     async def handle(call: Call) -> Answer:
         record_id = call.id(resource.noun)
         row, position = await call.services.views.row(resource.name, record_id, await call.position_asked())
@@ -167,7 +173,7 @@ def _detail(resource: Resource, path: str, adjust: Adjust | None) -> Method:
             adjust(call, row)
         return Answer(row, position=position)
 
-    name, whole = row_schema(resource, in_list=False)
+    name, whole = row_schema(resource, in_list=False, added=added)
     return Method(
         verb="GET",
         path=path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.port import BackupContents, Journal, Sessions
+from actors.port import BackupContents, Journal, Sessions, TapeLibraries
 from eventlog.views.port import ViewReader
 from httpapi.credentials import Credentials
 from httpapi.tokens import Tokens
@@ -36,6 +36,7 @@ class Services:
     views: ViewReader
     sessions: Sessions
     contents: BackupContents
+    tape: TapeLibraries
     tokens: Tokens
     credentials: Credentials
     clock: Clock

@@ -34,6 +34,7 @@ from eventlog.views.projector import Projector
 from eventlog.views.reader import SqliteViewReader
 from httpapi.application import create_app
 from httpapi.credentials import VolumeCredentials
+from httpapi.no_tape import NoTapeLibraries
 from httpapi.server import Listen, Serving, serve
 from httpapi.services import Services
 from httpapi.services import Settings as HttpSettings
@@ -95,6 +96,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                     views=views,
                     sessions=actors.sessions,
                     contents=actors.contents,
+                    tape=NoTapeLibraries(),
                     tokens=Tokens(world.clock, world.randomness),
                     credentials=credentials,
                     clock=world.clock,

@@ -10,15 +10,32 @@ from collections.abc import Callable
 from typing import Any
 
 from httpapi.call import Call
-from httpapi.method import Handler, Method
+from httpapi.method import Handler, Method, Schema
 from httpapi.records import methods_of
-from httpapi.rubackup import auth, clients, dictionaries, journals, pools, repository, server, tasks
+from httpapi.rubackup import (
+    auth,
+    clients,
+    dictionaries,
+    journals,
+    pools,
+    repository,
+    server,
+    tape,
+    tape_drives,
+    tape_rows,
+    tape_slots,
+    tasks,
+)
 from httpapi.rubackup.catalogue import complete, documented
 from rbcore.resources import RESOURCES
 
-_MODULES = (auth, server, clients, pools, tasks, journals, repository, dictionaries)
+_MODULES = (auth, server, clients, pools, tasks, journals, repository, dictionaries, tape, tape_slots, tape_drives)
 _OVERRIDES: dict[str, dict[str, Handler]] = {"task_queue": tasks.OVERRIDES, "repository": repository.OVERRIDES}
-_ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = {"task_queue": tasks.show_progress}
+_ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = {
+    "task_queue": tasks.show_progress,
+    **tape_rows.ADJUSTMENTS,
+}
+_ADDED: dict[str, dict[str, Schema]] = tape_rows.ADDED
 
 
 def methods() -> tuple[Method, ...]:
@@ -30,6 +47,7 @@ def methods() -> tuple[Method, ...]:
             documented,
             overrides=_OVERRIDES.get(resource.name),
             adjust=_ADJUSTMENTS.get(resource.name),
+            added=_ADDED.get(resource.name),
         )
         found |= {one.name: complete(one) for one in made}
     for module in _MODULES:

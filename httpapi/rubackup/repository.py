@@ -13,9 +13,10 @@ from httpapi.method import AT, Handler, Parameter, PartsBody, Schema, StructBody
 from httpapi.records import IdsBody, not_found, row_schema
 from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
+from httpapi.rubackup.tape_rows import ADDED, ADJUSTMENTS
 from httpapi.rubackup.tasks import OPERATORS, QUEUED, Extensions, queued
 from rbcore.chain import deletion_reference_chain as chains_of
-from rbcore.commands import ChangeStoreUntil, DeleteBackups, QueueRestore, QueueVerification
+from rbcore.commands import ChangeStoreUntil, DeleteBackups, QueueCopy, QueueRestore, QueueVerification
 from rbcore.decide.queue import RESTORE_TASK_FIELDS
 from rbcore.resource import TextList
 from rbcore.resources import by_name
@@ -94,7 +95,25 @@ async def verify(call: Call) -> Answer:
     return queued(await call.submit(QueueVerification(backup_id=call.id(BACKUPS.noun))))
 
 
-_ROW_NAME, _ROW = row_schema(BACKUPS, in_list=False)
+_ROW_NAME, _ROW = row_schema(BACKUPS, in_list=False, added=ADDED["repository"])
+_COPY_TO = (Parameter(name="pool", required=True, description="Name of the pool."),)
+
+
+@action("POST", "/repository/{id}/copying", roles=OPERATORS, query=_COPY_TO, data=QUEUED)
+async def copy(call: Call) -> Answer:
+    return await _queue_copy(call, move=False)
+
+
+@action("POST", "/repository/{id}/moving", roles=OPERATORS, query=_COPY_TO, data=QUEUED)
+async def move(call: Call) -> Answer:
+    return await _queue_copy(call, move=True)
+
+
+async def _queue_copy(call: Call, *, move: bool) -> Answer:
+    command = QueueCopy(backup_id=call.id(BACKUPS.noun), pool_name=call.query["pool"], move=move)
+    return queued(await call.submit(command))
+
+
 _CHAIN: Schema = {
     "type": "object",
     "properties": {
@@ -130,6 +149,8 @@ async def deletion_reference_chain(call: Call) -> Answer:
             raise not_found(BACKUPS, backup_id)
     dependants = sorted(set().union(*references.values()) - set(call.body))
     items = [row for one in dependants if (row := (await views.row(BACKUPS.name, one))[0]) is not None]
+    for row in items:
+        ADJUSTMENTS["repository"](call, row)
     data = {"items": items, "total": len(items), "references": {str(one): ids for one, ids in references.items()}}
     return Answer(data)
 
@@ -192,4 +213,4 @@ async def file_list(call: Call) -> Answer:
 
 
 OVERRIDES: dict[str, Handler] = {"DELETE /repository": delete_many, "DELETE /repository/{id}": delete_one}
-METHODS = (change_store_until, restore, verify, deletion_reference_chain, extension, file_list)
+METHODS = (change_store_until, restore, verify, copy, move, deletion_reference_chain, extension, file_list)

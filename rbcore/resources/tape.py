@@ -53,7 +53,7 @@ from rbcore.vocabulary import (
 
 MANAGE = frozenset({"superuser", "supervisor", "maintainer"})
 """As of pools: storage is theirs."""
-_DEVICE = r"/dev/[A-Za-z0-9/_.:-]+|iscsi://[^\s@]+"
+_DEVICE = r"/dev/[A-Za-z0-9/_.:-]+|[a-z]+://[^\s@]+"
 """A generic device of the media server, or a logical unit of an iSCSI target; never with a password."""
 _SCSI_PATH = r"(\[\d+:\d+:\d+:\d+\])?"
 
@@ -355,7 +355,7 @@ def _pool_takes_it(state: State, id: int, values: Mapping[str, Any]) -> str | No
         return None
     if pool.pool_type not in TAPE_POOL_TYPES:
         return f"pool: '{pool.pool_name}' is of the type {pool.pool_type}; a cartridge belongs to a tape pool"
-    if pool.pool_type != PoolType.TAPE_LTFS or values["type"] == CLEANING:
+    if pool.pool_type != PoolType.TAPE_LTFS or pool.any_tape_format or values["type"] == CLEANING:
         return None
     if not can_partition(values["type"]):
         return f"pool: '{pool.pool_name}' is an LTFS pool, and LTFS needs LTO-5 or newer, not {values['type']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,20 @@ from typing import Any
 
 import msgspec
 import trio
+import trio.testing
 from argon2 import profiles
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from actors.bus import Bus
 from actors.journal import JournalActor
 from actors.port import Progress
+from actors.tape.libraries import TapeSite
+from drivers.directory_store import DirectoryStore, initialise_catalog
+from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
+from drivers.simulated.tape.devices import SimulatedDevices
+from drivers.simulated.volume import SimulatedVolume
 from drivers.simulated.world import InlineThreads, SeededRandomness
 from drivers.volume import DirectoryVolume
 from eventlog.memory_log import MemoryLog, open_memory_log
@@ -163,6 +170,11 @@ class House:
     sessions: FakeSessions
     contents: FakeContents
     secrets: Path
+    site: TapeSite
+    """Of ``library``, which it can reach. Its actors run when ``nursery`` is told to."""
+    library: SimulatedLibrary
+    """A tape library on the shelf: empty, and in no log yet."""
+    nursery: trio.Nursery
     tokens: dict[str, str] = field(default_factory=dict)
     description: Description = field(default_factory=lambda: Description(document(methods(), Settings())))
     _commands: int = 0
@@ -189,6 +201,21 @@ class House:
         if answer.status == 200:
             self.tokens = answer.data
         return answer
+
+    async def start_site(self) -> None:
+        """Robots and drives of the libraries in the log work from here on."""
+        self.nursery.start_soon(self.site.run)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Return when the actors have brought that about, and the views show it."""
+        head = self.log.head
+        if not holds():
+            with trio.fail_after(20):
+                async for _ in self.log.subscribe(head):
+                    if holds():
+                        break
+        await self.services.views.wait_for(self.log.head, 5)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -248,18 +275,33 @@ async def open_house(directory: Path, *, settings: Settings | None = None) -> As
         )
         credentials = VolumeCredentials(DirectoryVolume(secrets, direct=False), threads, randomness, profiles.CHEAPEST)
         sessions, contents = FakeSessions(), FakeContents()
+        library = SimulatedLibrary(slots=6, mechanics=NO_DELAY, capacity_factor=2e-6)
+        site = _tape_site(journal, _World(clock, randomness, threads), library)
         services = Services(
             journal=journal,
             views=views,
             sessions=sessions,
             contents=contents,
+            tape=site,
             tokens=Tokens(clock, randomness),
             credentials=credentials,
             clock=clock,
             randomness=randomness,
             settings=settings or Settings(version="1.2.3", app_host="api.rubackup.local"),
         )
-        house = House(create_app(services), services, journal, log, clock, sessions, contents, secrets)
+        house = House(
+            create_app(services),
+            services,
+            journal,
+            log,
+            clock,
+            sessions,
+            contents,
+            secrets,
+            site,
+            library,
+            nursery,
+        )
         await house.execute(
             Initialise(
                 hostname="rubackup-server",
@@ -274,6 +316,20 @@ async def open_house(directory: Path, *, settings: Settings | None = None) -> As
         finally:
             await views.close()
             nursery.cancel_scope.cancel()
+
+
+def _tape_site(journal: JournalActor, world: _World, library: SimulatedLibrary) -> TapeSite:
+    volume = SimulatedVolume()
+    initialise_catalog(volume, "kept")
+    return TapeSite(
+        journal,
+        Bus("rubackup-server", world),
+        world,
+        SimulatedDevices([library]),
+        lambda: DirectoryStore(volume, "kept"),
+        server_id="55e05458152af100",
+        software="test",
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ SERVED_GROUPS = {
     "Deduplication Hash Algorithm",
     "Destination Storage Types",
     "Disaster Recovery Record Status",
+    "Library Slots",
+    "Library Tape Drives",
     "License Types",
+    "Medium Changers",
     "Notification Status",
     "OS Types",
     "Pool List",
@@ -24,9 +27,12 @@ SERVED_GROUPS = {
     "Server State",
     "Status Of Rule",
     "Storage Local Catalogs",
+    "Tape Cartridges",
+    "Tape Libraries",
     "Tape Types",
     "Task Queue",
     "Task Status",
+    "Tl Task Queue",
     "Unauthorised Clients",
     "Verification Status",
     "Client Task Info",
@@ -40,10 +46,10 @@ SERVED_GROUPS = {
     "Server Hello",
     "Server Task Info",
 }
-LATER = {"POST /repository/{id}/copying", "POST /repository/{id}/moving"}
-"""Methods of these groups that are not there yet: they need a second data path."""
+OF_OTHER_GROUPS = {"GET /media_servers/filtered_by_tape_library_pool"}
+"""Served, although the rest of their group is not."""
 SAME_ROUTE = {"DELETE /task_queue/{status}": "DELETE /task_queue/{id}"}
-ADDITIONS = {"GET /task_queue/{id}/why", "GET /task_queue/{id}/progress"}
+ADDITIONS = {"GET /task_queue/{id}/why", "GET /task_queue/{id}/progress", "GET /library_tape_drives/{id}/why"}
 
 
 def test_the_catalogue_is_whole() -> None:
@@ -52,7 +58,7 @@ def test_the_catalogue_is_whole() -> None:
 
 def test_every_method_of_the_served_groups_is_there() -> None:
     served = {method.name for method in methods()}
-    wanted = {name for name, fact in facts().items() if fact.group in SERVED_GROUPS} - LATER
+    wanted = {name for name, fact in facts().items() if fact.group in SERVED_GROUPS} | OF_OTHER_GROUPS
     assert {SAME_ROUTE.get(name, name) for name in wanted} <= served
 
 
