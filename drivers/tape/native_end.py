@@ -50,15 +50,11 @@ class _Walk:
         """Last record of the last finished group."""
         self._marked = False
         """A filemark stands behind it."""
-        self._follows: bytes | None = None
-        """What the group behind says is the digest of the record before it."""
 
     async def back_from(self, end: int) -> AppendPoint:
         position, marked = await self._tail(end)
         while True:
             record = await self._records.record(position)
-            if self._follows is not None and record.digest != self._follows:
-                raise _unexpected(self._records)
             kind, sequence = record.header.kind, record.header.sequence
             is_end = kind in (RecordKind.LABEL, RecordKind.TRAILER) or (
                 kind is RecordKind.INDEX and sequence == record.header.count - 1
@@ -69,13 +65,17 @@ class _Walk:
                 raise _unexpected(self._records)
             if kind is RecordKind.LABEL:
                 return self._append([])
+            if is_end and kind is RecordKind.INDEX and marked:
+                return self._append(await self._index_of(record))
             first = await self._first_of(record)
             if is_end and kind is RecordKind.INDEX:
                 return self._append(await self._index_of(record))
             if is_end:
+                # What was overwritten by a part of the same name, and came back in a crash, does not continue it.
+                if (await self._records.record(record.header.position - 1)).digest != record.header.previous:
+                    raise _unexpected(self._records)
                 self._rows.append(_row(first, record))
             position, marked = first.header.position - 2, True
-            self._follows = first.header.previous
 
     async def _tail(self, end: int) -> tuple[int, bool]:
         """Position of the last record, and whether a filemark stands behind it. The very last object may be what a crash left."""
@@ -97,10 +97,12 @@ class _Walk:
         position = header.position - header.sequence
         if position < FIRST_GROUP_POSITION:
             raise _unexpected(self._records)
-        await self._records.record(position - 2)
+        before = await self._records.record(position - 2)
         if await self._records.look(position - 1) is not None:
             raise _unexpected(self._records)
         first = await self._records.record(position)
+        if first.header.previous != before.digest:
+            raise _unexpected(self._records)
         expected = RecordKind.INDEX if header.kind is RecordKind.INDEX else RecordKind.ARCHIVE
         if (first.header.kind, first.header.sequence, first.header.archive, first.header.part) != (
             expected,

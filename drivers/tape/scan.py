@@ -101,18 +101,23 @@ class _Scan:
                 self._passes_over = False
             elif found.found is Found.BLOCK and there.object_number - 2 > header_position:
                 position = there.object_number - 2
-                await self._drive.locate(position)
+                # The record before the trailer proves that the trailer continues this part.
+                await self._drive.locate(position - 1)
+                before = await self._drive.read(self._record_bytes)
                 result = await self._drive.read(self._record_bytes)
-                last = parse_record(result.data).header
-                if (last.kind, last.archive, last.part, last.position, last.position - last.sequence) == (
+                last, digest = parse_record(result.data).header, parse_record(before.data).digest
+                if (last.kind, last.archive, last.part, last.position, last.sequence, last.previous) == (
                     RecordKind.TRAILER,
                     header.archive,
                     header.part,
                     position,
-                    header_position,
+                    position - header_position,
+                    digest,
                 ):
-                    self._bytes += len(result.data)
-                    self._scanner.skip_to(position)
+                    self._bytes += len(before.data) + len(result.data)
+                    if position - 1 > header_position:
+                        self._scanner.skip_to(position - 1)
+                        self._scanner.record(before.data)
                     self._scanner.record(result.data)
                     return
         except (errors.Damaged, errors.ProtocolViolation, errors.NotFound, errors.TooLarge):

@@ -121,6 +121,36 @@ async def test_an_unreadable_trailer_is_known_from_the_index(library: SimulatedL
     assert caught.value.data["block"] == 2
 
 
+async def test_records_that_come_back_from_before_are_told_by_the_chain(library: SimulatedLibrary) -> None:
+    """A part was written, lost in a crash before anybody heard of its end, and begun again by the same name; then its old end came back."""
+    drive, _, _ = await written(library, [60_000] * 4)
+    session = await reopened(drive)
+    third = archive_id(3)
+    old = await store(session, third, sealed(third, [70_000] * 4))
+    await drive.locate(old.position + old.records)
+    ghost = (await drive.read(RECORD_BYTES_MIN)).data
+    await drive.locate(old.position)
+    await drive.write(b"what the crash left of it")
+    session = await reopened(drive)
+    await session.begin_part(start(third))
+    await session.write(list(sealed(third, [70_000] * 4, seed=5).values()))
+    await session.sync()
+    await session.write(list(sealed(third, [100], first=10).values()))
+    await session.sync()
+    await drive.write(ghost)
+    assert drive.counted_position is not None
+    assert drive.counted_position.object_number == old.position + old.records + 1
+    for more in (0, 1):
+        session = await reopened(drive)
+        assert [archive for archive, _ in await session.parts()] == [ARCHIVE, archive_id(2)], more
+        assert session.may_write
+        await drive.space_to_end()
+        await drive.write_filemarks(1)
+    place = await store(session, third, sealed(third, [5]))
+    await session.close()
+    await check(await reopened(drive), third, place, sealed(third, [5]))
+
+
 async def test_an_unreadable_index_is_replaced_by_a_scan_and_nothing_is_appended_over_it(
     library: SimulatedLibrary,
 ) -> None:
