@@ -258,10 +258,11 @@ class Session:
         if task.length and not (task.reads or task.writes):
             raise ProtocolViolation("a command announces data in no direction")
         agreed = self._agreed
-        limit = min(agreed.first_burst_bytes_max, task.length) if task.writes and agreed.immediate_data else 0
+        unsolicited = min(agreed.first_burst_bytes_max, task.length) if task.writes else 0
+        limit = unsolicited if agreed.immediate_data else 0
         if task.received > limit:
             raise ProtocolViolation(f"{task.received} bytes of immediate data came, {limit} are allowed")
-        if not is_final and (agreed.initial_r2t or task.received == limit):
+        if not is_final and (agreed.initial_r2t or task.received == unsolicited):
             raise ProtocolViolation("unsolicited data are announced that are not allowed")
 
     def _count(self, task: Task, by: int) -> None:
