@@ -297,14 +297,17 @@ class _Look:
         return self.now_ns - task.created_ns > STARVING_SECONDS * 10**9
 
     def _must_make_way(self, drive: TapeDrive) -> bool:
-        """Whether a task has waited too long for a cartridge that is in no drive, and this drive has been mounted longest.
+        """Whether a task has waited too long for a cartridge that is in no drive, longer than any that waits for this one, and this drive has
+        been mounted longest.
 
-        Without consolidation the oldest waiting task is enough, however short it has waited.
+        Without consolidation the next task in the queue's order is enough, however short it has waited.
         """
         if any(self._is_empty(one) for one in self._drives()):
             return False
         consolidating = configured("consolidating_tape_library_tasks") == "yes"
-        for task in self.tasks if consolidating else self.tasks[:1]:
+        for task in sorted(self.tasks, key=lambda one: one.id) if consolidating else self.tasks[:1]:
+            if task.cartridge_id == drive.cartridge_id:
+                return False  # it is this drive's turn to serve the oldest
             if task.task_type in _ROBOT or (consolidating and not self._waited_long(task)):
                 continue
             if task.cartridge_id in self.claimed or self._joins_a_session(task):
@@ -366,7 +369,7 @@ class _Look:
                 writes_coming[cartridge.pool] = writes_coming.get(cartridge.pool, 0) + STREAMS_MAX
         empty = [drive for drive in self._drives() if self._is_empty(drive)]
         idle = self._idle()
-        for task in self.tasks:
+        for task in sorted(self.tasks, key=lambda one: not self._waited_long(one)):
             if task.task_type in _ROBOT or task.cartridge_id in self.claimed:
                 continue
             if task.task_type == TapeTaskType.CLEAN:
