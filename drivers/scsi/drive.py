@@ -108,6 +108,8 @@ class Drive(DrivePages):
         self._lost = True
         """The tape may stand anywhere, and may be another one."""
         self._partition = 0
+        self._partition_lost = False
+        """It was another one than 0, and a reset may have changed that."""
         self._object: int | None = None
         self._file: int | None = None
 
@@ -227,12 +229,13 @@ class Drive(DrivePages):
     def _stands_at(self, object_number: int | None, file_number: int | None, partition: int | None = None) -> None:
         self._lost, self._object, self._file = False, object_number, file_number
         if partition is not None:
-            self._partition = partition
+            self._partition, self._partition_lost = partition, False
 
     def heard(self, attention: Attention) -> None:
         """A reset rewinds the tape, also when a question that does not move it is the first to hear of it."""
         if attention not in HARMLESS_ATTENTIONS:
             self._lost, self._object, self._file = True, None, None
+            self._partition_lost |= self._partition != 0
 
     @contextlib.contextmanager
     def _moving(self) -> Iterator[tuple[int | None, int | None]]:
@@ -260,7 +263,7 @@ class Drive(DrivePages):
             await self.command(bytes([LOAD_UNLOAD, 1, 0, 0, 1, 0]), "load", timeout_seconds=MOTION_SECONDS_MAX)
             await self.wait_ready(timeout_seconds)
         # Loaded already means that nothing moved: only a rewind makes sure.
-        self._partition = 0
+        self._partition, self._partition_lost = 0, False
         await self.rewind()
 
     async def unload(self, timeout_seconds: float = UNLOAD_SECONDS_MAX) -> None:
@@ -270,7 +273,7 @@ class Drive(DrivePages):
 
     async def locate(self, object_number: int, partition: int | None = None) -> None:
         """Stand before the object of that number. Raises ``NotFound`` when data ends before it (the tape stands at the end then)."""
-        change = partition is not None and partition != self._partition
+        change = partition is not None and (partition != self._partition or self._partition_lost)
         for operation in (LOCATE_16, LOCATE_10):
             if self.lacks(operation) or (operation == LOCATE_10 and object_number > 0xFFFFFFFF):
                 continue
@@ -522,7 +525,7 @@ class Drive(DrivePages):
 
     async def format_medium(self, partition_gigabytes: Sequence[int] = ()) -> None:
         """As in ``DrivePages``, from wherever the tape stands; afterwards it stands at the beginning of partition 0."""
-        await (self.locate(0, 0) if self._partition else self.rewind())
+        await (self.locate(0, 0) if self._partition or self._partition_lost else self.rewind())
         with self._moving():
             await super().format_medium(partition_gigabytes)
         await self.rewind()

@@ -9,7 +9,7 @@ import trio
 
 from drivers.scsi.changer import Changer, ElementType
 from drivers.scsi.drive import Drive, Found
-from drivers.scsi.drive_pages import Attribute
+from drivers.scsi.drive_pages import REST_OF_TAPE, Attribute
 from drivers.scsi.sense import Attention
 from drivers.scsi.unit import BUSY_SECONDS_MAX, LogicalUnit
 from drivers.simulated.tape import NO_DELAY, Mechanics, SimulatedLibrary
@@ -331,3 +331,17 @@ async def test_a_reset_is_not_overheard_when_a_question_hears_of_it_first() -> N
     with pytest.raises(errors.PositionLost):
         await drive.write(b"at the beginning")
     assert len(library.cartridge(BARCODE).partitions[0]) == 5
+
+
+async def test_after_a_reset_the_partition_is_said_again() -> None:
+    library = simulated()
+    _, drive, _, _ = await loaded(library)
+    await drive.format_medium([100, REST_OF_TAPE])
+    for partition, content in ((0, b"zero"), (1, b"one")):
+        await drive.locate(0, partition)
+        await drive.write(content)
+        await drive.flush()
+    library.faults.reset_drive(0)
+    await drive.wait_ready(60)
+    await drive.locate(0, 1)
+    assert (await drive.read(10)).data == b"one"
