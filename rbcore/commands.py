@@ -311,7 +311,10 @@ class CartridgeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddTapeLibrary(Command, frozen=True, kw_only=True):
-    """POST tape_libraries, after the devices were asked who they are and what lies where. Reply data: ``{"unknown": [tags]}``."""
+    """POST tape_libraries, after the devices were asked who they are and what lies where.
+
+    Reply data: as ``RecordInventory``, and ``{"format": the pool's type then}``.
+    """
 
     pool: str
     media_server: str
@@ -330,7 +333,8 @@ class AddTapeDrives(Command, frozen=True, kw_only=True):
 class RecordInventory(Command, frozen=True, kw_only=True):
     """The element status of a library, whole. Every difference to the log becomes an event; moves whose end is not known get one.
 
-    Reply data: ``{"unknown": [tags nobody registered], "changes": n}``.
+    Reply data: ``{"unknown": [tags nobody registered], "twice": [tags at two elements], "untagged": [addresses of full elements whose
+    bar code nobody can read and of which nothing is known], "changes": n}``.
     """
 
     library_id: int
@@ -346,7 +350,7 @@ class SetLibraryStatus(Command, frozen=True, kw_only=True):
 
 
 class BeginMove(Command, frozen=True, kw_only=True):
-    """Intent. Refused unless the cartridge is there, the target is empty and nothing else moves either."""
+    """Intent. Refused unless the cartridge is there, the target is empty, and nothing else is on its way to it."""
 
     cartridge_id: int
     to_slot_id: int
@@ -384,7 +388,7 @@ class BeginMount(Command, frozen=True, kw_only=True):
 class EndMount(Command, frozen=True, kw_only=True):
     """``found``: what the look at the cartridge told. Decides whether it is the right one: a wrong, foreign or unreadable cartridge is
     quarantined, with the reason. Reply data: ``{"usable": bool, "reason": "..."}``. ``failure``: the mount did not get that far; ``blame`` says whose
-    fault that looks like: ``cartridge``, ``drive``, ``changer`` or empty."""
+    fault that looks like: ``cartridge``, ``drive``, ``changer`` or empty. A cartridge's fault is counted here, a drive's by ``CountDriveFailure``."""
 
     drive_id: int
     cartridge_id: int

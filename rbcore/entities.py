@@ -62,6 +62,8 @@ class Pool(Entity, frozen=True, kw_only=True):
     block_size: int | None = None
     hash_length: int | None = None
     meta_data_pool: int = 0
+    any_tape_format: bool = False
+    """Made as ``Tape library``, which names no format: the first library decides (``rbcore.decide.tape_libraries``)."""
     protected: bool = False
 
 
@@ -269,7 +271,10 @@ class TapeDrive(Entity, frozen=True, kw_only=True):
     mounting: bool = False
     """An intent without its outcome: between begin and end of a mount or a dismount."""
     mount_reason: str = ""
+    mount_task_id: int = 0
+    """The tape task it was mounted for; 0: a stream that goes on."""
     mounted_ns: int = 0
+    """0 while it is only being mounted: an intent with it is a dismount's, one without it a mount's."""
     mounts: int = 0
     failures: int = 0
     """In a row."""
@@ -325,6 +330,7 @@ class TapeCartridge(Entity, frozen=True, kw_only=True):
     read_errors: int = 0
     write_errors: int = 0
     load_errors: int = 0
+    """In a row: a mount that succeeds begins anew."""
     load_count: int = 0
     labelled_ns: int = 0
     last_mounted_ns: int = 0

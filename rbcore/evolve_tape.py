@@ -15,6 +15,7 @@ from msgspec.structs import replace as changed
 from rbcore import events as e
 from rbcore.entities import Backup, BackupPart, LibrarySlot, PendingRemoval, TapeCartridge, TapeDrive, TapeTask, Task
 from rbcore.state import State, Undo
+from rbcore.tape.barcode import CLEANING
 from rbcore.vocabulary import ACTIVE_STATUSES, CartridgeStatus, DriveStatus, SlotType, TaskStatus
 
 Fold = Callable[[State, str, int, int, Any], list[Undo]]
@@ -158,12 +159,15 @@ def _put_into(state: State, cartridge_id: int, slot_id: int) -> list[Undo]:
 
 
 def cartridge_registered(state: State, id: int) -> list[Undo]:
-    """A cartridge was registered whose tag a changer reports already: it lies there."""
+    """A cartridge was registered: one that cleans is for that alone, and one whose tag a changer reports already lies there."""
     cartridge: TapeCartridge = state.tables[TapeCartridge.KIND][id]
+    undos = []
+    if cartridge.type == CLEANING:
+        undos.append(state.replace(TapeCartridge.KIND, id, changed(cartridge, status=CartridgeStatus.CLEANING)))
     for slot in state.all(LibrarySlot):
         if slot.is_full and slot.volume_tag == cartridge.volume_tag and not slot.cartridge_id:
-            return _put_into(state, id, slot.id)
-    return []
+            return [*undos, *_put_into(state, id, slot.id)]
+    return undos
 
 
 def cartridge_forgotten(state: State, before: TapeCartridge) -> list[Undo]:
@@ -205,7 +209,13 @@ def _imported(state: State, kind: str, id: int, time_ns: int, event: e.Cartridge
 
 
 def _labelling_begun(state: State, kind: str, id: int, time_ns: int, event: e.CartridgeLabellingBegun) -> list[Undo]:
-    after = changed(state.tables[kind][id], intent="label", used_bytes=0, status=CartridgeStatus.SCRATCH)
+    after = changed(
+        state.tables[kind][id],
+        intent="label",
+        used_bytes=0,
+        status=CartridgeStatus.SCRATCH,
+        status_reason="labelling has begun",
+    )
     return [state.replace(kind, id, after)]
 
 
@@ -277,7 +287,10 @@ def _written(state: State, kind: str, id: int, time_ns: int, event: e.CartridgeW
     after = changed(cartridge, used_bytes=event.used_bytes, last_written_ns=time_ns, written_by=written_by)
     if cartridge.status != CartridgeStatus.QUARANTINED:
         status = CartridgeStatus.FULL if event.full else CartridgeStatus.APPENDABLE
-        after = changed(after, status=status, status_reason="early warning was met" if event.full else "")
+        reason = "early warning was met" if event.full else ""
+        if cartridge.status == CartridgeStatus.FULL:
+            reason = cartridge.status_reason
+        after = changed(after, status=status, status_reason=reason)
     return [state.replace(kind, id, after)]
 
 
@@ -290,6 +303,8 @@ def _mount_begun(state: State, kind: str, id: int, time_ns: int, event: e.DriveM
         cartridge_id=event.cartridge_id,
         mounting=True,
         mount_reason=event.reason,
+        mount_task_id=event.tape_task_id,
+        mounted_ns=0,
         status=DriveStatus.BUSY,
         status_reason=event.reason,
     )
@@ -302,14 +317,14 @@ def _mounted(state: State, kind: str, id: int, time_ns: int, event: e.DriveMount
     undos = [state.replace(kind, id, after)]
     cartridge = state.find(TapeCartridge, event.cartridge_id)
     if cartridge is not None:
-        counted = changed(cartridge, load_count=cartridge.load_count + 1, last_mounted_ns=time_ns)
+        counted = changed(cartridge, load_count=cartridge.load_count + 1, load_errors=0, last_mounted_ns=time_ns)
         undos.append(state.replace(TapeCartridge.KIND, cartridge.id, counted))
     return undos
 
 
 def _unmounted(drive: TapeDrive) -> TapeDrive:
     status = DriveStatus.FREE if drive.status in (DriveStatus.BUSY, DriveStatus.CLEANING) else drive.status
-    return changed(drive, mounting=False, cartridge_id=0, mount_reason="", mounted_ns=0, status=status)
+    return changed(drive, mounting=False, cartridge_id=0, mount_reason="", mount_task_id=0, mounted_ns=0, status=status)
 
 
 def _mount_failed(state: State, kind: str, id: int, time_ns: int, event: e.DriveMountFailed) -> list[Undo]:

@@ -47,7 +47,7 @@ def backups_on(state: State, cartridge_id: int) -> list[int]:
 def writers_of(state: State, cartridge: TapeCartridge) -> list[int]:
     """Tasks under way whose unfinished archives have a part on it."""
     tasks = [state.find(Task, one) for one in cartridge.written_by]
-    return [task.id for task in tasks if task is not None and task.status in ACTIVE_STATUSES and not task.backup_id]
+    return [task.id for task in tasks if task is not None and task.status in ACTIVE_STATUSES]
 
 
 def why_kept(state: State, cartridge: TapeCartridge) -> str:
@@ -151,6 +151,12 @@ _ORDER = {
 }
 
 
+def standing(state: State, cartridge: TapeCartridge) -> str:
+    """Its status as writing sees it: a full one on which nothing must stay (its task ended without an archive) is as good as expired."""
+    is_free = cartridge.status == CartridgeStatus.FULL and not why_kept(state, cartridge)
+    return CartridgeStatus.EXPIRED if is_free else cartridge.status
+
+
 def choose_for_writing(
     state: State, library_id: int, pool_id: int, *, taken: Collection[int] = (), prefer: int = 0
 ) -> Chosen:
@@ -178,7 +184,7 @@ def choose_for_writing(
     chosen = min(
         candidates,
         key=lambda one: (
-            _ORDER[one.status],
+            _ORDER[standing(state, one)],
             one.id != prefer,
             -one.used_bytes if one.status == CartridgeStatus.APPENDABLE else one.last_written_ns,
             one.volume_tag,
@@ -189,7 +195,7 @@ def choose_for_writing(
         CartridgeStatus.SCRATCH: "is the first scratch of the pool",
         CartridgeStatus.NEW: "is the first scratch of the pool",
         CartridgeStatus.EXPIRED: "holds no archive any more, and no scratch is left",
-    }[chosen.status]
+    }[standing(state, chosen)]
     if chosen.id == prefer and chosen.status == CartridgeStatus.APPENDABLE:
         why = "is mounted and takes more"
     relabel = chosen.status != CartridgeStatus.APPENDABLE
@@ -198,7 +204,7 @@ def choose_for_writing(
 
 
 def _why_not_written(state: State, cartridge: TapeCartridge, library_id: int, taken: Collection[int]) -> str:
-    if cartridge.status not in _ORDER:
+    if standing(state, cartridge) not in _ORDER:
         reason = f" ({cartridge.status_reason})" if cartridge.status_reason else ""
         return f"it is {cartridge.status}{reason}"
     if cartridge.library_id != library_id or not cartridge.slot_id:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rbcore.commands import Command, Context
+from rbcore.commands import Command, Context, QueueCopy, RecordCopy
 from rbcore.decide.access import DECIDERS as ACCESS
 from rbcore.decide.assign import DECIDERS as ASSIGN
 from rbcore.decide.clients import DECIDERS as CLIENTS
@@ -22,6 +22,12 @@ from rbcore.decide.installation import DECIDERS as INSTALLATION
 from rbcore.decide.queue import DECIDERS as QUEUE
 from rbcore.decide.records import DECIDERS as RECORDS
 from rbcore.decide.repository import DECIDERS as REPOSITORY
+from rbcore.decide.tape_cartridges import DECIDERS as TAPE_CARTRIDGES
+from rbcore.decide.tape_drives import DECIDERS as TAPE_DRIVES
+from rbcore.decide.tape_inventory import DECIDERS as TAPE_INVENTORY
+from rbcore.decide.tape_libraries import DECIDERS as TAPE_LIBRARIES
+from rbcore.decide.tape_moves import DECIDERS as TAPE_MOVES
+from rbcore.decide.tape_tasks import DECIDERS as TAPE_TASKS
 from rbcore.decide.tasks import DECIDERS as TASKS
 from rbcore.state import State
 
@@ -33,9 +39,15 @@ _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     **ASSIGN,
     **TASKS,
     **REPOSITORY,
+    **TAPE_LIBRARIES,
+    **TAPE_INVENTORY,
+    **TAPE_MOVES,
+    **TAPE_DRIVES,
+    **TAPE_CARTRIDGES,
+    **TAPE_TASKS,
     **ACCESS,
 }
-assert set(_DECIDERS) <= set(Command.__subclasses__()), "every command is decided"
+assert set(Command.__subclasses__()) - set(_DECIDERS) <= {QueueCopy, RecordCopy}, "every command is decided"
 
 
 def decide(state: State, command: Command, context: Context) -> Decision:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from rbcore.commands import Reply
 from rbcore.entities import Entity
 from rbcore.errors import NotFound, RbError
-from rbcore.events import Event, NewEvent
+from rbcore.events import Event, NewEvent, RecordCreated
 from rbcore.state import State
 
 E = TypeVar("E", bound=Entity)
@@ -40,6 +42,13 @@ class Draft:
     def add(self, kind: type[Entity] | str, id: int, event: Event) -> None:
         name = kind if isinstance(kind, str) else kind.KIND
         self.events.append(NewEvent(f"{name}/{id}", event))
+
+    def add_record(self, entity: Entity) -> None:
+        """The entity is new, and its record is made. ``created_ns`` is the time of the event."""
+        fields = msgspec.to_builtins(entity)
+        del fields["id"]
+        fields.pop("created_ns", None)
+        self.add(entity.KIND, entity.id, RecordCreated(fields))
 
     def take_id(self, kind: type[Entity]) -> int:
         taken = self._taken.get(kind.KIND, 0)

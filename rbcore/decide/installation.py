@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from rbcore.commands import Command, Context, Initialise, SetCredential
 from rbcore.decide.decision import Decision, Draft, get
-from rbcore.entities import ClientGroup, Entity, LocalCatalog, MediaServer, Pool, User
-from rbcore.events import RecordChanged, RecordCreated
+from rbcore.entities import ClientGroup, LocalCatalog, MediaServer, Pool, User
+from rbcore.events import RecordChanged
 from rbcore.state import State
 from rbcore.vocabulary import DEFAULT_POOL, NO_GROUP, PoolType, Role
 
@@ -37,15 +35,8 @@ def initialise(state: State, command: Initialise, context: Context) -> Decision:
             protected=True,
         )
         for entity in (server, group, pool, catalog, superuser):
-            _record(draft, entity)
+            draft.add_record(entity)
     return draft.decision()
-
-
-def _record(draft: Draft, entity: Entity) -> None:
-    fields = msgspec.to_builtins(entity)
-    del fields["id"]
-    fields.pop("created_ns", None)
-    draft.add(entity.KIND, entity.id, RecordCreated(fields))
 
 
 def set_credential(state: State, command: SetCredential, context: Context) -> Decision:

@@ -25,6 +25,7 @@ _WITHOUT_COMPRESSION = frozenset({PoolType.BLOCK_DEVICE, PoolType.CLIENT_DEFINED
 def _only_what_fits_the_type(state: State, values: dict[str, Any]) -> dict[str, Any]:
     """Parameters that do not fit the type are ignored, not rejected (manual); a Block device pool gets the defaults of the rest."""
     kept = dict(values)
+    kept.setdefault("any_tape_format", kept["pool_type"] in POOL_TYPE_SYNONYMS)
     kept["pool_type"] = POOL_TYPE_SYNONYMS.get(kept["pool_type"], kept["pool_type"])
     if kept["pool_type"] in _WITHOUT_COMPRESSION:
         kept["compression_type"] = "None"

@@ -104,6 +104,13 @@ class Library:
             )
         )
 
+    def fill(self, number: int) -> None:
+        """The cartridge takes no more, and a task under way has written to it."""
+        writer = self.state.next_id(Task)
+        self.put(Task(id=writer, task_type="Backup urgent", status=TaskStatus.SUSPENDED))
+        cartridge = self.state.tables["tape_cartridge"][number]
+        self.put(changed(cartridge, status=CartridgeStatus.FULL, written_by=(writer,)))
+
     def put(self, entity: Entity) -> None:
         self.state.replace(entity.KIND, entity.id, entity)
 
@@ -266,7 +273,8 @@ def test_the_fullest_appendable_cartridge_is_taken_then_scratch_then_expired() -
     library = Library(cartridges=2)
     library.add_cartridge(3, POOL, CartridgeStatus.SCRATCH)
     library.add_cartridge(4, POOL, CartridgeStatus.EXPIRED)
-    library.add_cartridge(5, POOL, CartridgeStatus.FULL)
+    library.add_cartridge(5, POOL)
+    library.fill(5)
     library.add_cartridge(6, POOL, CartridgeStatus.QUARANTINED)
     order = []
     for _ in range(5):
@@ -275,7 +283,7 @@ def test_the_fullest_appendable_cartridge_is_taken_then_scratch_then_expired() -
         last = library.mounts[-1][1]
         order.append(last)
         library.carry_out(DismountStep(library_id=1, drive_id=1, reason="test"))
-        library.put(changed(library.state.tables["tape_cartridge"][last], status=CartridgeStatus.FULL))
+        library.fill(last)
     assert order[:4] == [2, 1, 3, 4]
     assert library.state.tables["tape_task"][5].status == TaskStatus.ERROR, "no cartridge is left, and that is said"
 
