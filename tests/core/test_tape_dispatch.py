@@ -282,6 +282,8 @@ def test_the_fullest_appendable_cartridge_is_taken_then_scratch_then_expired() -
         library.work_off()
         last = library.mounts[-1][1]
         order.append(last)
+        if len(order) == 5:
+            break  # nothing was mounted for this one
         library.carry_out(DismountStep(library_id=1, drive_id=1, reason="test"))
         library.fill(last)
     assert order[:4] == [2, 1, 3, 4]
