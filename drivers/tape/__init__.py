@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from drivers.scsi.drive import Drive
 from drivers.tape.identify import identify
+from drivers.tape.ltfs import label_ltfs, open_ltfs
 from drivers.tape.native import label_native, open_native
 from drivers.tape.scan import scan_cartridge
 from rbcore import errors
@@ -19,6 +20,8 @@ async def open_session(drive: Drive, identified: Identified) -> CartridgeSession
     """Open the loaded cartridge in the format that ``identify`` found. Raises ``NotAllowedNow`` when that is none of ours."""
     if identified.contents is Contents.NATIVE:
         return await open_native(drive, identified)
+    if identified.contents is Contents.LTFS:
+        return await open_ltfs(drive, identified)
     raise errors.NotAllowedNow(f"{drive.name}: there is nothing to open on this cartridge. {identified.detail}")
 
 
@@ -28,4 +31,4 @@ async def label_cartridge(
     """Label the loaded cartridge, of which ``identified`` was decided upon; whatever it held is gone."""
     if format is CartridgeFormat.NATIVE:
         return await label_native(drive, order, identified)
-    raise errors.UnsupportedByDevice(f"{drive.name}: cartridges of format {format} are not labelled here.")
+    return await label_ltfs(drive, order, identified)

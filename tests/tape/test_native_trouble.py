@@ -10,18 +10,19 @@ from drivers.scsi.changer import Changer, ElementType
 from drivers.scsi.drive import Drive
 from drivers.scsi.drive_pages import REST_OF_TAPE
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
-from drivers.tape import identify, open_session, scan_cartridge
+from drivers.tape import identify, label_cartridge, open_session, scan_cartridge
 from drivers.tape.native import NativeSession
 from rbcore import errors
 from rbcore.tape.ltfs_volume import Label as LtfsLabel
 from rbcore.tape.ltfs_volume import label_records
 from rbcore.tape.native import RECORD_BYTES_MIN
-from rbcore.tape.session import Contents, PartPlace
+from rbcore.tape.session import CartridgeFormat, Contents, PartPlace
 from tests.tape.native_cases import (
     ROOT,
     archive_id,
     check,
     fresh,
+    order,
     put_in,
     reopened,
     sealed,
@@ -425,6 +426,23 @@ async def test_an_ltfs_volume_is_told_and_can_be_labelled_native() -> None:
     identified = await identify(drive)
     assert (identified.contents, identified.partitions) == (Contents.NATIVE, 1)
     await check(await reopened(drive), ARCHIVE, place, sealed(ARCHIVE, [5]))
+
+
+async def test_a_cartridge_is_opened_in_the_format_that_it_has() -> None:
+    library = SimulatedLibrary(mechanics=NO_DELAY, capacity_factor=2e-6)
+    library.add_cartridge(ONE)
+    drive = await put_in(library.changer, library.drives[0])
+    blocks = sealed(ARCHIVE, [100_000] * 3)
+    for format in (CartridgeFormat.NATIVE, CartridgeFormat.LTFS, CartridgeFormat.NATIVE):
+        session = await label_cartridge(drive, order(ONE), await identify(drive), format)
+        place = await store(session, ARCHIVE, blocks)
+        await session.close()
+        session = await open_session(drive, await identify(drive))
+        assert session.format is format
+        assert await session.parts() == [(ARCHIVE, place)]
+        reader = session.reader(ARCHIVE, place)
+        assert await reader.read(list(blocks)) == b"".join(blocks.values())
+        await session.close()
 
 
 async def test_an_empty_drive_is_no_unreadable_cartridge(library: SimulatedLibrary) -> None:
