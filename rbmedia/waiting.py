@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rbcore.vocabulary import TaskStatus
@@ -40,6 +40,28 @@ def follow_task(client: RestClient, task_id: int, timeout_seconds: float | None 
             raise StillRunning(client.get(f"/task_queue/{task_id}"))
         time.sleep(pause)
         pause = min(POLL_SECONDS_MAX, pause * 1.3)
+
+
+def ends_of_tape_tasks(
+    client: RestClient, ids: Sequence[int], timeout_seconds: float | None = None
+) -> list[dict[str, Any]]:
+    """The rows of these tasks of ``tl_task_queue`` when all of them have ended.
+
+    Raises :class:`StillRunning` with the first that has not after ``timeout_seconds``.
+    """
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    pause = POLL_SECONDS_MIN
+    ended: list[dict[str, Any]] = []
+    while len(ended) < len(ids):
+        row: dict[str, Any] = client.get(f"/tl_task_queue/{ids[len(ended)]}")
+        if row["status"] in ENDED:
+            ended.append(row)
+            continue
+        if deadline is not None and time.monotonic() >= deadline:
+            raise StillRunning(row)
+        time.sleep(pause)
+        pause = min(POLL_SECONDS_MAX, pause * 1.3)
+    return ended
 
 
 def end_of_task(client: RestClient, task_id: int, timeout_seconds: float | None = None) -> dict[str, Any]:

@@ -264,7 +264,7 @@ async def add(call: Call) -> Answer:
     reply = await call.submit(command)
     inventory = dict(reply.data)
     answer = {"id": reply.ids[0], "unknown_cartridges": inventory.pop("unknown", []), "inventory": inventory}
-    return Answer(answer, call.message, position=reply.position)
+    return Answer(answer, reply.message or call.message, position=reply.position)
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------

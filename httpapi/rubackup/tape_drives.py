@@ -27,6 +27,7 @@ from httpapi.rubackup.tape_rows import changer_of
 from httpapi.rubackup.why import ROW, explain_mount
 from rbcore.commands import AddTapeDrives, QueueDriveCleaning
 from rbcore.entities import TapeLibrary
+from rbcore.errors import InvalidRequest
 
 _CANDIDATES: Schema = {
     "type": "object",
@@ -87,8 +88,13 @@ async def add(call: Call) -> Answer:
     if state.find(TapeLibrary, data.tape_library_id) is None or changer is None:
         raise not_found(LIBRARIES, data.tape_library_id)
     facts = await describe(call, changer.device, devices, "ids")
-    reply = await call.submit(AddTapeDrives(library_id=data.tape_library_id, drives=facts.drives))
-    return Answer({"ids": reply.ids}, call.message, position=reply.position)
+    try:
+        reply = await call.submit(AddTapeDrives(library_id=data.tape_library_id, drives=facts.drives))
+    except InvalidRequest as wrong:
+        # The core names drives as POST tape_libraries does; here they stand in "ids".
+        errors = {"ids" if name == "tape_drives_candidates_ids" else name: text for name, text in wrong.errors.items()}
+        raise InvalidRequest("Bad request", errors=errors) from wrong
+    return Answer({"ids": reply.ids}, reply.message or call.message, position=reply.position)
 
 
 _QUEUED: Schema = {

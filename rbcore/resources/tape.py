@@ -6,6 +6,7 @@ change. Cartridges are registered by hand, or by an import.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from rbcore.resource import (
     Integer,
     Reference,
     Resource,
+    Rule,
     Text,
     TextList,
     Timestamp,
@@ -55,7 +57,7 @@ MANAGE = frozenset({"superuser", "supervisor", "maintainer"})
 """As of pools: storage is theirs."""
 _DEVICE = r"/dev/[A-Za-z0-9/_.:-]+|[a-z]+://[^\s@]+"
 """A generic device of the media server, or a logical unit of an iSCSI target; never with a password."""
-_SCSI_PATH = r"(\[\d+:\d+:\d+:\d+\])?"
+_SCSI_PATH = re.compile(r"(\[\d+:\d+:\d+:\d+\])?")
 
 
 def active_tape_tasks(state: State, library_id: int) -> list[TapeTask]:
@@ -113,7 +115,7 @@ TAPE_LIBRARIES = Resource(
 # --- changers and drives ---------------------------------------------------------------------------------------------
 
 
-def _idle_when_readdressed(kind: type[MediumChanger] | type[TapeDrive], *attributes: str) -> Any:
+def _idle_when_readdressed(kind: type[MediumChanger] | type[TapeDrive], *attributes: str) -> Rule:
     """How a device is reached does not change under its tasks."""
 
     def rule(state: State, id: int, values: Mapping[str, Any]) -> str | None:
@@ -132,6 +134,18 @@ def _idle_when_readdressed(kind: type[MediumChanger] | type[TapeDrive], *attribu
             return None
         ids = named(one.id for one in tasks)
         return f"{_KEYS.get(differing[0], differing[0])}: tape tasks that have not ended use it (ids {ids})"
+
+    return rule
+
+
+def _scsi_path_has_its_form(kind: type[MediumChanger] | type[TapeDrive]) -> Rule:
+    """As it is given by hand; what a device was found by may look otherwise."""
+
+    def rule(state: State, id: int, values: Mapping[str, Any]) -> str | None:
+        known = state.find(kind, id)
+        if known is None or known.scsi_path == values["scsi_path"] or _SCSI_PATH.fullmatch(values["scsi_path"]):
+            return None
+        return "scsi_path: it has the form [host:channel:target:unit], for example [8:0:0:0], or is empty"
 
     return rule
 
@@ -168,7 +182,6 @@ MEDIUM_CHANGERS = Resource(
         Text(
             name="scsi_path",
             max_length=64,
-            pattern=_SCSI_PATH,
             example="[8:0:0:0]",
             description="Host, channel, target, logical unit; for people.",
         ),
@@ -183,7 +196,11 @@ MEDIUM_CHANGERS = Resource(
         Integer(name="transport_element", description="Address of its hand; 0: the changer chooses."),
     ),
     change=("scsi_path", "device"),
-    rules=(unique(MediumChanger.KIND, "device", "robot"), _idle_when_readdressed(MediumChanger, "device")),
+    rules=(
+        _scsi_path_has_its_form(MediumChanger),
+        unique(MediumChanger.KIND, "device", "robot"),
+        _idle_when_readdressed(MediumChanger, "device"),
+    ),
     manage=MANAGE,
     searchable_name="device",
 )
@@ -222,7 +239,6 @@ LIBRARY_TAPE_DRIVES = Resource(
         Text(
             name="scsi_path",
             max_length=64,
-            pattern=_SCSI_PATH,
             example="[6:0:0:0]",
             description="Host, channel, target, logical unit; for people.",
         ),
@@ -268,6 +284,7 @@ LIBRARY_TAPE_DRIVES = Resource(
     ),
     change=("scsi_path", "device", "sys_transfer_element"),
     rules=(
+        _scsi_path_has_its_form(TapeDrive),
         unique(TapeDrive.KIND, "device", "tape drive"),
         _sits_at_a_drive_element,
         _idle_when_readdressed(TapeDrive, "device", "element_address"),

@@ -20,6 +20,7 @@ from rbmedia.cli.objects import clients, pools
 from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
 from rbmedia.cli.simulate import simulate
+from rbmedia.cli.tape import tape
 from rbmedia.cli.tasks import tasks
 from rbmedia.cli.work import backup, restore
 from rbmedia.exits import CommandFailed, Exit
@@ -46,6 +47,7 @@ for _command in (
     clients,
     pools,
     repository,
+    tape,
     replay,
     audit,
     index,

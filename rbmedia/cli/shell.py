@@ -127,6 +127,17 @@ def print_record(row: Mapping[str, Any]) -> None:
         click.echo(f"{name.replace('_', ' '):<{width}}  {cell(value)}")
 
 
+def print_story(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Events with what caused them and what was rejected (``.../why``)."""
+    for row in rows:
+        click.echo(f"{row['id']:>8}  {row['time']}  {row['actor']}: {printable(row['text'])}")
+        cause = row["caused_by"]
+        if cause:
+            click.echo(f"          because of event {cause['id']}")
+        for reason in row["rejected"]:
+            click.echo(f"          rejected: {printable(reason)}")
+
+
 def byte_text(count: float) -> str:
     """``1.4 GiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rbmedia.cli.shell import Shell, cell, online, printable
+from rbmedia.cli.shell import Shell, cell, online, print_story, printable
 from rbmedia.cli.waiting import wait_for_task
 from rbmedia.exits import Exit
 
@@ -83,17 +83,7 @@ def why(shell: Shell, task_id: int) -> None:
     """Which event caused what, and which options were rejected."""
     with shell.client() as client:
         rows = list(client.rows(f"/task_queue/{task_id}/why"))
-    shell.show(rows, lambda: _print_story(rows))
-
-
-def _print_story(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        click.echo(f"{row['id']:>8}  {row['time']}  {row['actor']}: {printable(row['text'])}")
-        cause = row["caused_by"]
-        if cause:
-            click.echo(f"          because of event {cause['id']}")
-        for reason in row["rejected"]:
-            click.echo(f"          rejected: {printable(reason)}")
+    shell.show(rows, lambda: print_story(rows))
 
 
 def _verb(name: str, path: str, past: str, says: str) -> None:

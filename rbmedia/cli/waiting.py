@@ -1,7 +1,8 @@
-"""The progress bar of a task: bytes, rate, remaining time, and the status in words."""
+"""Waiting for tasks: the progress bar of one (bytes, rate, remaining time, the status in words), and how those of the tape queue ended."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from rbcore.vocabulary import TaskStatus
 from rbmedia.cli.shell import Shell, cell
 from rbmedia.client import RestClient
 from rbmedia.exits import Exit
-from rbmedia.waiting import StillRunning, follow_task
+from rbmedia.waiting import StillRunning, ends_of_tape_tasks, follow_task
 
 
 def wait_for_task(shell: Shell, client: RestClient, task_id: int, timeout_seconds: float | None) -> Exit:
@@ -30,6 +31,23 @@ def wait_for_task(shell: Shell, client: RestClient, task_id: int, timeout_second
     else:
         code = Exit.OK if row["status"] == TaskStatus.DONE else Exit.FAILED
     shell.show(row, lambda: click.echo(f"Task {task_id}: {_words(row)}"))
+    return code
+
+
+def wait_for_tape_tasks(shell: Shell, client: RestClient, ids: Sequence[int], timeout_seconds: float | None) -> Exit:
+    """Return when all tasks of the tape queue have ended; their rows. The code says whether all are Done."""
+    try:
+        rows, code = ends_of_tape_tasks(client, ids, timeout_seconds), Exit.OK
+    except StillRunning:
+        rows, code = [client.get(f"/tl_task_queue/{one}") for one in ids], Exit.STILL_RUNNING
+    if code is Exit.OK and any(row["status"] != TaskStatus.DONE for row in rows):
+        code = Exit.FAILED
+
+    def text() -> None:
+        for row in rows:
+            click.echo(f"{row['task_type']} {cell(row['volume_tag'])}: {_words(row)}")
+
+    shell.show(rows, text)
     return code
 
 
