@@ -433,12 +433,12 @@ async def test_a_cartridge_is_opened_in_the_format_that_it_has() -> None:
     library.add_cartridge(ONE)
     drive = await put_in(library.changer, library.drives[0])
     blocks = sealed(ARCHIVE, [100_000] * 3)
-    for format in (CartridgeFormat.NATIVE, CartridgeFormat.LTFS, CartridgeFormat.NATIVE):
-        session = await label_cartridge(drive, order(ONE), await identify(drive), format)
+    for kind in (CartridgeFormat.NATIVE, CartridgeFormat.LTFS, CartridgeFormat.NATIVE):
+        session = await label_cartridge(drive, order(ONE), await identify(drive), kind)
         place = await store(session, ARCHIVE, blocks)
         await session.close()
         session = await open_session(drive, await identify(drive))
-        assert session.format is format
+        assert session.format is kind
         assert await session.parts() == [(ARCHIVE, place)]
         reader = session.reader(ARCHIVE, place)
         assert await reader.read(list(blocks)) == b"".join(blocks.values())
