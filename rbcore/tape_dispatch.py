@@ -306,7 +306,7 @@ class _Look:
             return False
         consolidating = configured("consolidating_tape_library_tasks") == "yes"
         for task in sorted(self.tasks, key=lambda one: one.id) if consolidating else self.tasks[:1]:
-            if task.cartridge_id == drive.cartridge_id:
+            if self._is_served_by(task, drive):
                 return False  # it is this drive's turn to serve the oldest
             if task.task_type in _ROBOT or (consolidating and not self._waited_long(task)):
                 continue
@@ -315,6 +315,11 @@ class _Look:
             mounted = [one for one in self._drives() if one.cartridge_id and one.id in self.facts.drives]
             return bool(mounted) and drive.id == min(mounted, key=lambda one: (one.mounted_ns, one.id)).id
         return False
+
+    def _is_served_by(self, task: TapeTask, drive: TapeDrive) -> bool:
+        cartridge = self.state.find(TapeCartridge, drive.cartridge_id)
+        fact = self.facts.drives.get(drive.id)
+        return cartridge is not None and fact is not None and self._can_serve(task, cartridge, fact)
 
     def _joins_a_session(self, task: TapeTask) -> bool:
         """A Write that a cartridge mounted now could take as soon as there is a place among its streams."""
