@@ -141,6 +141,34 @@ async def test_pools_that_can_take_a_copy(house: House) -> None:
     assert (await house.call("GET", "pool_list/available_for_copy_or_move?id=999")).status == 404
 
 
+@pytest.mark.parametrize(("verb", "kind"), [("copying", "Copy"), ("moving", "Move")])
+async def test_full_backups_are_copied_and_moved(house: House, verb: str, kind: str) -> None:
+    await house.add_client()
+    full = await backed_up(house)
+    part = await backed_up(house, backup_type="incremental")
+    body = {"data": {"pool_name": "files", "pool_type": "File system", "media_server": "rubackup-server"}}
+    assert (await house.call("POST", "pool_list", body)).status == 201
+    for path, status in (
+        (f"{full}/{verb}", 400),
+        (f"{full}/{verb}?pool=nothing", 400),
+        (f"{full}/{verb}?pool=Default", 400),
+        (f"{full}/{verb}?pool=files&pools=files", 400),
+        (f"{part}/{verb}?pool=files", 400),
+        (f"999/{verb}?pool=files", 404),
+    ):
+        answer = await house.call("POST", f"repository/{path}")
+        assert answer.status == status, (path, answer.raw)
+    queued = await house.call("POST", f"repository/{full}/{verb}?pool=files")
+    assert queued.status == 201, queued.raw
+    task = (await house.call("GET", f"task_queue/{parse_queue_number(queued.message)}")).data
+    assert (task["task_type"], task["archive_id"], task["pool"], task["target_pool"]) == (
+        kind,
+        full,
+        "Default",
+        "files",
+    )
+
+
 async def test_restore_extension(house: House) -> None:
     await house.add_client()
     backup = await backed_up(house)
