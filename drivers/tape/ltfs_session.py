@@ -323,8 +323,8 @@ class LtfsSession:
         return found
 
     async def _find_end(self) -> None:
-        """Where the data partition ends. Records that a crash left behind its last index get an index behind them, which keeps them as they are;
-        an index that was cut short is overwritten by that one."""
+        """Where the data partition ends. Records that a crash left behind its last index stay as they are, in no file: the next index stands
+        behind them. An index that was cut short is overwritten."""
         letter = self._medium.data_letter
         await use_variable_blocks(self._drive)
         await self._compress_as_labelled()
@@ -341,8 +341,6 @@ class LtfsSession:
             await self._drive.write_filemarks(1)
             end += 1
         self._append_at, self._behind_index = end, is_behind_index
-        if not is_behind_index:
-            await self._write_data_index()
 
     async def _compress_as_labelled(self) -> None:
         now = await self._drive.compression()
