@@ -55,6 +55,8 @@ def commands_table() -> str:
 
 def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
+        if command.invoke_without_command:
+            yield path, command
         for name, one in sorted(command.commands.items()):
             yield from _commands(f"{path} {name}", one)
     else:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 import trio
 import trio.testing
 
-from drivers.simulated.tape import IscsiTarget
+from drivers.simulated.tape import IscsiTarget, SharedUnits, SimulatedLibrary
+from rbcore.scsi import ScsiResult
+from tests.tape.simulated import DRIVE, SLOT, Device
 
 NO_TAG = 0xFFFFFFFF
 NAME = "iqn.2026-01.test:initiator"
@@ -224,3 +226,54 @@ async def connected(target: IscsiTarget) -> AsyncIterator[Initiator]:
         nursery.start_soon(target.serve, far)
         yield Initiator(near)
         await near.aclose()
+
+
+# --- what is served ---
+
+READY = bytes(6)
+INQUIRY = b"\x12\0\0\0\xff\0"
+REWIND = b"\x01" + bytes(5)
+
+
+def write_cdb(length: int) -> bytes:
+    return b"\x0a\0" + length.to_bytes(3, "big") + b"\0"
+
+
+def read_cdb(length: int) -> bytes:
+    return b"\x08\0" + length.to_bytes(3, "big") + b"\0"
+
+
+@dataclass
+class Slow:
+    """A logical unit that answers when it is told to; it keeps what it was told to do."""
+
+    name: str = "slow"
+    begun: list[bytes] = field(default_factory=list)
+    ended: list[bytes] = field(default_factory=list)
+    go: trio.Event = field(default_factory=trio.Event)
+
+    async def execute(
+        self, cdb: bytes, *, send: bytes | memoryview = b"", receive_bytes: int = 0, timeout_seconds: float
+    ) -> ScsiResult:
+        self.begun.append(cdb)
+        await self.go.wait()
+        self.ended.append(cdb)
+        return ScsiResult(status=0)
+
+    async def aclose(self) -> None:
+        raise AssertionError("the target closes what is not its own")
+
+
+def target_of(made: SimulatedLibrary | SharedUnits, **options: str) -> IscsiTarget:
+    return IscsiTarget(made, "127.0.0.1:3260", **options)  # type: ignore[arg-type]
+
+
+async def loaded_drive(made: SimulatedLibrary) -> None:
+    changer = Device(made.changer)
+    await changer.clear()
+    assert await changer.move(SLOT, DRIVE) == "good"
+
+
+async def past_attention(initiator: Initiator, lun: int = 0) -> None:
+    while (await initiator.do(READY, lun=lun))[0].header[3]:
+        pass
