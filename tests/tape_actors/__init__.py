@@ -1,0 +1,1 @@
+"""The actors of tape libraries, over simulated libraries and the real target."""

@@ -1,0 +1,120 @@
+"""Tape libraries at work: archives go to cartridges and come back, cartridges go where they are told, and the log says what the library holds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio.testing
+
+from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
+from rbcore.commands import QueueTapeTasks, TapeOrder
+from rbcore.entities import Backup, LibrarySlot, TapeCartridge, TapeDrive, TapeTask
+from rbcore.vocabulary import CartridgeStatus, PoolType, SlotType, TapeTaskType, TaskStatus
+from tests.tape_actors.site import Site, running_site
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+def make_library(*, cartridges: int = 4, capacity_factor: float = 2e-6, drives: int = 2) -> SimulatedLibrary:
+    library = SimulatedLibrary(mechanics=NO_DELAY, capacity_factor=capacity_factor, drives=drives)
+    for number in range(1, cartridges + 1):
+        library.add_cartridge(f"VT{number:04d}L9")
+    return library
+
+
+@pytest.fixture(params=[PoolType.TAPE_NATIVE, PoolType.TAPE_LTFS])
+async def site(request: pytest.FixtureRequest, autojump_clock: trio.testing.MockClock) -> AsyncIterator[Site]:
+    async with running_site(make_library(), pool_type=request.param) as running:
+        yield running
+
+
+def check_places(site: Site) -> None:
+    """What the log says is what the library holds, and a cartridge is in one place."""
+    for slot in site.state.all(LibrarySlot):
+        element = site.library.element(slot.address)
+        held = element.cartridge.card.barcode if element.cartridge is not None else ""
+        assert slot.volume_tag == held, slot
+    for cartridge in site.state.all(TapeCartridge):
+        holding = [one.id for one in site.state.all(LibrarySlot) if one.cartridge_id == cartridge.id]
+        assert holding == ([cartridge.slot_id] if cartridge.slot_id else []), cartridge
+        assert not cartridge.moving_to_slot_id
+
+
+async def test_archives_come_back_as_they_were(site: Site) -> None:
+    first = await site.write_archive([100, MIB, 5000])
+    second = await site.write_archive([2 * MIB, 1])
+    assert await site.read_archive(first) == site.archives[first]
+    assert await site.read_archive(second) == site.archives[second]
+    backup = site.one(Backup, second)
+    assert [one.final for one in backup.parts] == [True]
+    check_places(site)
+
+
+async def test_an_archive_goes_on_on_the_next_cartridge(site: Site) -> None:
+    number = await site.write_archive([MIB] * 60)
+    backup: Backup = site.one(Backup, number)
+    assert len({part.cartridge_id for part in backup.parts}) > 1
+    assert [part.final for part in backup.parts] == [False] * (len(backup.parts) - 1) + [True]
+    full = site.one(TapeCartridge, backup.parts[0].cartridge_id)
+    assert full.status == CartridgeStatus.FULL
+    assert await site.read_archive(number) == site.archives[number]
+    check_places(site)
+
+
+async def test_a_cartridge_is_exported_and_imported(site: Site) -> None:
+    number = await site.write_archive([1000])
+    backup: Backup = site.one(Backup, number)
+    tag = site.one(TapeCartridge, backup.parts[0].cartridge_id).volume_tag
+    reply = await site.execute(
+        QueueTapeTasks(task_type=TapeTaskType.EXPORT, orders=[TapeOrder(library_id=1, volume_tag=tag)])
+    )
+    assert (await site.tape_task_ended(reply.ids[0])).status == TaskStatus.DONE
+    slot = site.slot_of(tag)
+    assert slot is not None
+    assert slot.type == SlotType.IMPORT_EXPORT
+    assert site.cartridge(tag).exported
+    site.library.faults.take_out(slot.address)
+    await site.tape.synchronise(1)
+    assert site.slot_of(tag) is None
+    site.library.faults.put_in(tag, slot.address)
+    await site.tape.import_cartridges(1, "Tape")
+    back = site.slot_of(tag)
+    assert back is not None
+    assert back.type == SlotType.STORAGE
+    assert not site.cartridge(tag).exported
+    assert await site.read_archive(number) == site.archives[number]
+    check_places(site)
+
+
+async def test_erase_is_refused_while_archives_are_on_it_and_done_otherwise(site: Site) -> None:
+    number = await site.write_archive([1000])
+    tag = site.one(TapeCartridge, site.one(Backup, number).parts[0].cartridge_id).volume_tag
+    with pytest.raises(Exception, match="backups of the repository"):
+        await site.execute(
+            QueueTapeTasks(task_type=TapeTaskType.ERASE, orders=[TapeOrder(library_id=1, volume_tag=tag)])
+        )
+    other = next(one.volume_tag for one in site.state.all(TapeCartridge) if one.volume_tag != tag)
+    reply = await site.execute(
+        QueueTapeTasks(task_type=TapeTaskType.FORMAT, orders=[TapeOrder(library_id=1, volume_tag=other)])
+    )
+    assert (await site.tape_task_ended(reply.ids[0])).status == TaskStatus.DONE
+    assert site.cartridge(other).format
+    reply = await site.execute(
+        QueueTapeTasks(task_type=TapeTaskType.ERASE, orders=[TapeOrder(library_id=1, volume_tag=other)])
+    )
+    assert (await site.tape_task_ended(reply.ids[0])).status == TaskStatus.DONE
+    assert not site.cartridge(other).format
+    check_places(site)
+
+
+async def test_every_mount_has_a_reason(site: Site) -> None:
+    await site.write_archive([1000])
+    drive = next(one for one in site.state.all(TapeDrive) if one.cartridge_id)
+    assert "Write for task" in drive.mount_reason
+    assert site.state.find(TapeTask, drive.mount_task_id) is not None
