@@ -80,11 +80,8 @@ class PartWriter:
         """What ``take`` or ``rest`` handed out stands at ``block`` of the data partition."""
         length, self._filled = self._filled, 0
         last = self.extents[-1] if self.extents else None
-        if (
-            last is None
-            or last.byte_count % self._block_bytes
-            or last.start_block + last.byte_count // self._block_bytes != block
-        ):
+        if last is None or last.start_block + last.byte_count // self._block_bytes != block:
+            # The first, or behind a short record or something else.
             self.extents.append(self._extent(self._written, block, length))
         else:
             self.extents[-1] = self._extent(last.file_offset, last.start_block, last.byte_count + length)

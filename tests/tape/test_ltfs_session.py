@@ -196,6 +196,17 @@ async def test_a_part_without_blocks_and_one_that_was_synced_in_between() -> Non
     await check(session, archive_id(2), place, blocks)
 
 
+async def test_a_part_that_is_open_when_the_session_closes_is_in_no_file() -> None:
+    library = made()
+    drive = await loaded(library)
+    session = await labelled(drive)
+    await session.begin_part(start(archive_id(1)))
+    await session.write(list(sealed(archive_id(1), [900_000] * 3).values()))
+    await session.close()
+    volume = checked(library)
+    assert (volume.consistent, volume.files) == (True, {})
+
+
 async def test_malformed_blocks_are_refused_and_the_part_goes_on() -> None:
     library = made()
     drive = await loaded(library)
