@@ -114,7 +114,7 @@ class Library:
     def put(self, entity: Entity) -> None:
         self.state.replace(entity.KIND, entity.id, entity)
 
-    def ask(self, task_type: str, cartridge_id: int = 0, position: int = 0, pool: int = POOL, **more: int) -> int:
+    def ask(self, task_type: str, cartridge_id: int = 0, position: int = 0, pool: int = POOL) -> int:
         """A tape task with a parent that needs it."""
         number = self.state.next_id(TapeTask)
         parent = 0
@@ -132,7 +132,6 @@ class Library:
                 pool_id=pool if task_type == TapeTaskType.WRITE else 0,
                 parent_task_id=parent,
                 created_ns=self.now_ns,
-                **more,
             )
         )
         return number
