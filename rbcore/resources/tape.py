@@ -436,7 +436,7 @@ TAPE_CARTRIDGES = Resource(
             pattern=r"[A-Z0-9]{1,32}",
             example="RB10001L9",
             indexed=True,
-            description="The bar code. Unique. Changes only while no archive is on the cartridge and no library reads another one.",
+            description="The bar code. Unique. Changes only while no archive is on the cartridge and no library reads the old one.",
         ),
         Reference(
             name="pool",

@@ -89,26 +89,45 @@ def list_directories(shell: Shell) -> None:
         shell.show_rows(list(client.rows("/storage_local_catalogs")), columns, "Directories")
 
 
+FILE_SYSTEM = "File system"
+TYPES = (FILE_SYSTEM, "Tape library, Native", "Tape library, LTFS", "Tape library")
+
+
 @pools.command("create")
 @online
 @click.argument("name")
-@click.option("--directory", required=True, help="On the media server; absolute.")
+@click.option(
+    "--type",
+    "pool_type",
+    type=click.Choice(TYPES),
+    default=FILE_SYSTEM,
+    show_default=True,
+    help="Tape pools are filled by `tape add` and `tape register`.",
+)
+@click.option("--directory", default="", help="Of a File system pool: on the media server; absolute.")
 @click.option("--compression", default="fast", show_default=True, help="As GET compression_type lists them.")
 @click.option("--media-server", default="", help="Host name. Default: the only one.")
 @click.option("--description", default="", help="Of the pool and of its directory.")
-def create_pool(shell: Shell, name: str, directory: str, compression: str, media_server: str, description: str) -> None:
-    """Make a File system pool that stores in DIRECTORY."""
+def create_pool(
+    shell: Shell, name: str, pool_type: str, directory: str, compression: str, media_server: str, description: str
+) -> None:
+    """Make a pool: of a directory, or a tape pool."""
+    if bool(directory) != (pool_type == FILE_SYSTEM):
+        raise click.UsageError("A File system pool has a --directory, and no other pool has one.")
     with shell.client() as client:
         server = media_server or client.get("/pool_list", limit=1)["items"][0]["media_server"]
-        client.post(
+        answer = client.post(
             "/pool_list",
             {
                 "pool_name": name,
-                "pool_type": "File system",
+                "pool_type": pool_type,
                 "media_server": server,
                 "compression_type": compression,
                 "description": description,
             },
         )
+        if not directory:
+            shell.show({"pool_name": name, **answer.data}, f"Pool {name} is made.")
+            return
         answer = client.post("/storage_local_catalogs", {"path": directory, "pool": name, "description": description})
         shell.show({"pool_name": name, "path": directory, **(answer.data or {})}, f"Pool {name} stores in {directory}.")

@@ -232,7 +232,7 @@ def _candidates(client: RestClient, manual: bool) -> dict[str, Any]:
     help="Candidate; repeat. Default: all that the changer has.",
 )
 @click.option("--media-server", default="", help="Host name. Default: that of the pool.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 def add(
     shell: Shell, pool: str, changer: int | None, drives: tuple[int, ...], media_server: str, description: str
 ) -> None:
@@ -291,7 +291,7 @@ def _drives_of(found: dict[str, Any], changer: int) -> tuple[int, ...]:
 @click.argument("pool")
 @click.argument("tags", nargs=-1, required=True)
 @click.option("--type", "tape_type", default="", help="LTO-9 ... or CLN. Default: what the bar code tells.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 def register(shell: Shell, pool: str, tags: tuple[str, ...], tape_type: str, description: str) -> None:
     """Make cartridges known by their bar codes TAGS, in the tape pool POOL."""
     from rbcore.tape.barcode import tape_type_of

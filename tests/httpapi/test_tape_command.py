@@ -13,8 +13,8 @@ from httpapi import Serving
 from rbmedia.cli import rbmedia
 from rbmedia.exits import CommandFailed, Exit
 from tests.httpapi.house import PASSWORD, USER, House
+from tests.httpapi.tapes import TAGS
 from tests.httpapi.test_server import serving
-from tests.httpapi.test_tape import TAGS, make_pool
 
 
 class Operator:
@@ -30,11 +30,11 @@ class Operator:
         }
         self.answer = ""
 
-    async def types(self, *words: str, code: Exit = Exit.OK) -> None:
+    async def types(self, *words: str, code: Exit = Exit.OK, group: str = "tape") -> None:
         """Raises ``AssertionError`` when the command ends otherwise than with ``code``."""
 
         def run() -> None:
-            done = CliRunner(env=self._environment).invoke(rbmedia, ["tape", *words], standalone_mode=False)
+            done = CliRunner(env=self._environment).invoke(rbmedia, [group, *words], standalone_mode=False)
             error = done.exception
             if isinstance(error, CommandFailed):
                 ended, self.answer = error.code, error.message
@@ -47,12 +47,12 @@ class Operator:
 
 
 async def test_a_day_with_a_tape_library(house: House, tmp_path: Path) -> None:
-    await make_pool(house)
     for tag in TAGS:
         house.library.add_cartridge(tag)
     await house.start_site()
     async with serving(house, tmp_path) as (told, _):
         operator = Operator(told, tmp_path)
+        await operator.types("create", "tape_pool", "--type", "Tape library, Native", group="pools")
         await operator.types("libraries")
         await operator.types("sync", code=Exit.FAILED)
         await operator.types("candidates")
