@@ -69,7 +69,6 @@ class RestClient:
         self._http = httpx.Client(
             base_url=self.url,
             verify=_trust(ca_certificate),
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=False,
         )
 
@@ -162,9 +161,16 @@ class RestClient:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     def call(
-        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None, repeat: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        repeat: bool = True,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> Answer:
-        """One call with the login's headers. ``path`` stands below ``/api/v1``.
+        """One call with the login's headers. ``path`` stands below ``/api/v1``. ``answer_seconds``: how long the answer may take.
 
         Raises :class:`ApiError` for an answer that is an error, :class:`CommandFailed` when there is none.
         """
@@ -173,12 +179,14 @@ class RestClient:
         session = self._session
         assert session is not None
         try:
-            return self._open(method, path, params=query, json=body, headers=_headers(session))
+            return self._open(
+                method, path, params=query, json=body, headers=_headers(session), answer_seconds=answer_seconds
+            )
         except ApiError as error:
             if error.status != httpx.codes.UNAUTHORIZED or not repeat:
                 raise
         self._renew(session)
-        return self.call(method, path, query=query, body=body, repeat=False)
+        return self.call(method, path, query=query, body=body, repeat=False, answer_seconds=answer_seconds)
 
     def get(self, path: str, /, **query: Any) -> Any:
         return self.call("GET", path, query=query).data
@@ -207,9 +215,13 @@ class RestClient:
         params: Mapping[str, Any] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> Answer:
+        timeout = httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS)
         try:
-            response = self._http.request(method, API + path, params=params, json=json, headers=headers)
+            response = self._http.request(
+                method, API + path, params=params, json=json, headers=headers, timeout=timeout
+            )
         except httpx.ConnectError as error:
             raise CommandFailed(_why_unreachable(self.url, error), Exit.NO_ACCESS) from error
         except httpx.HTTPError as error:

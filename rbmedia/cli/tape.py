@@ -13,6 +13,8 @@ from rbmedia.cli.waiting import wait_for_tape_tasks
 from rbmedia.client import ApiError, RestClient
 from rbmedia.exits import CommandFailed, Exit
 
+ROBOT_SECONDS = 3600.0
+"""A large library that reads all bar codes anew, or a robot that carries a full station."""
 LIBRARY_COLUMNS = (
     "id",
     "pool",
@@ -216,7 +218,9 @@ def candidates(shell: Shell, manual: bool) -> None:
 
 
 def _candidates(client: RestClient, manual: bool) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/tape_libraries/candidates", adding_method="manual" if manual else "automatic")
+    query = {"adding_method": "manual" if manual else "automatic"}
+    answer = client.call("GET", "/tape_libraries/candidates", query=query, answer_seconds=ROBOT_SECONDS)
+    found: dict[str, Any] = answer.data
     return found
 
 
@@ -249,7 +253,7 @@ def add(
             "medium_changer_candidate_id": changer,
             "tape_drives_candidates_ids": list(drives),
         }
-        answer = client.post("/tape_libraries", body)
+        answer = client.call("POST", "/tape_libraries", body={"data": body}, answer_seconds=ROBOT_SECONDS)
 
     def text() -> None:
         click.echo(f"Library {answer.data['id']} is added. {answer.message}")
@@ -321,7 +325,7 @@ def synchronise(shell: Shell, library_id: int | None) -> Exit:
     with shell.client() as client:
         library = _library_of(client, library_id)
         try:
-            answer = client.post(f"/tape_libraries/{library}/sync")
+            answer = client.call("POST", f"/tape_libraries/{library}/sync", body={}, answer_seconds=ROBOT_SECONDS)
         except ApiError as error:
             unknown = error.errors.get("unknown_cartridges")
             if unknown is None:
@@ -348,7 +352,7 @@ def import_cartridges(shell: Shell, pool: str, library_id: int | None) -> None:
     with shell.client() as client:
         library = _library_of(client, library_id)
         body = {"data": {"library_id": library, "pool_name": pool}}
-        answer = client.call("PATCH", "/library_slots/import_cartridge", body=body)
+        answer = client.call("PATCH", "/library_slots/import_cartridge", body=body, answer_seconds=ROBOT_SECONDS)
         tags = [client.get(f"/tape_cartridges/{one}")["volume_tag"] for one in answer.data["ids"]]
         shell.show({"volume_tags": tags}, f"Imported into pool {pool}: {', '.join(tags)}.")
 
