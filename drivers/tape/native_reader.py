@@ -10,6 +10,7 @@ from rbcore import errors
 from rbcore.archive.block import check_stored, parse_header
 from rbcore.archive.container import Index, IndexRow
 from rbcore.tape.native import (
+    BlockPlace,
     MapEntry,
     PartTrailer,
     Places,
@@ -26,10 +27,19 @@ class NativePartReader:
     """Implements ``rbcore.tape.session.PartReader``. Rows of its index: ``container`` is the sequence of the record in which the block begins,
     ``offset`` is in that record's payload."""
 
-    def __init__(self, records: RecordReader, archive: bytes, place: PartPlace, trailer: PartTrailer | None) -> None:
-        """``trailer``: where it is known already; otherwise it is read."""
+    def __init__(
+        self,
+        records: RecordReader,
+        archive: bytes,
+        place: PartPlace,
+        trailer: PartTrailer | None,
+        *,
+        places: Places | None = None,
+    ) -> None:
+        """``trailer``: where it is known already; otherwise it is read. ``places``: of a part that has none, what a scan found of it."""
         self.place = place
         self._records, self._archive, self._trailer = records, archive, trailer
+        self._scanned = places
         self._index: Index | None = None
         self._map_sequences: frozenset[int] = frozenset()
         """Known from the trailer, so that a map in the middle of a block need not be readable."""
@@ -43,6 +53,11 @@ class NativePartReader:
         """
         if self._index is not None:
             return self._index
+        if self._scanned is not None:
+            self._index = Index(self._archive)
+            for place in self._scanned:
+                self._index.add_row(_row(place))
+            return self._index
         maps = await self._maps()
         self._map_sequences = frozenset(entry.sequence for entry in maps)
         index, lost = Index(self._archive), []
@@ -53,9 +68,7 @@ class NativePartReader:
             if len(places) < entry.rows:
                 lost.append((entry.first_block, behind))
             for place in places:
-                index.add_row(
-                    IndexRow(place.block, place.sequence, place.offset, place.length, place.kind, place.flags)
-                )
+                index.add_row(_row(place))
                 behind_last = place.sequence
         self._index, self._lost = index, lost
         return index
@@ -129,6 +142,10 @@ class NativePartReader:
                 raise errors.Damaged(f"the part ends {missing} bytes before the block does")
             if sequence not in self._map_sequences:
                 record = await self._of_part(sequence)
+                if record.header.kind is RecordKind.MAP and self._scanned is not None:
+                    # No trailer says which records are maps.
+                    sequence += 1
+                    continue
                 if record.header.kind is not RecordKind.CONTAINER:
                     raise errors.Damaged(f"{self._where(sequence)}: not a container")
                 piece = record.payload[offset : offset + missing]
@@ -154,3 +171,7 @@ class NativePartReader:
 
     def _where(self, sequence: int) -> str:
         return f"cartridge {self._records.label.volume_tag}, object {self.place.position + sequence}"
+
+
+def _row(place: BlockPlace) -> IndexRow:
+    return IndexRow(place.block, place.sequence, place.offset, place.length, place.kind, place.flags)

@@ -21,6 +21,7 @@ from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
 from rbmedia.cli.simulate import simulate
 from rbmedia.cli.tape import tape
+from rbmedia.cli.tape_scan import scan
 from rbmedia.cli.tasks import tasks
 from rbmedia.cli.work import backup, restore
 from rbmedia.exits import CommandFailed, Exit
@@ -56,6 +57,8 @@ for _command in (
     completion,
 ):
     rbmedia.add_command(_command)
+# Here, because the group's own commands talk to a daemon, and this one needs none.
+tape.add_command(scan)
 
 
 def run(arguments: Sequence[str]) -> int:
