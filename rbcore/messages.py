@@ -106,6 +106,11 @@ class StartRestore(Message, frozen=True, kw_only=True):
     only: list[str]
     """Granular restore: paths within the backup, with everything below; empty: all."""
     parameters: dict[str, Any]
+    medium_order: bool = False
+    """Ask for blocks archive by archive, the oldest first, and in the order of their numbers: for media on which a jump costs a minute.
+
+    Additive: an agent that does not know it restores in the order of paths, as without it.
+    """
 
 
 class ListFilesystem(Message, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ AHEAD: Final = 2
 class ManifestPiece:
     """What one manifest block tells."""
 
+    number: int
     entries: list[Entry] = field(default_factory=list)
     problem: str = ""
     """Why there are no entries: the block is missing or damaged."""
@@ -64,10 +65,10 @@ class ManifestStream:
     def _open(self, number: int, answer: Answer) -> ManifestPiece:
         try:
             plaintext = open_one(answer, self._codec, number, BlockKind.MANIFEST)
-            return ManifestPiece(self._joined(decode_manifest(plaintext)))
+            return ManifestPiece(number, self._joined(decode_manifest(plaintext)))
         except (Damaged, ProtocolViolation) as error:
             self._held = None
-            return ManifestPiece(problem=f"manifest block {number} of archive {self._archive}: {error.message}")
+            return ManifestPiece(number, problem=f"manifest block {number} of archive {self._archive}: {error.message}")
 
     def _joined(self, stored: list[Entry]) -> list[Entry]:
         """Entries whose ``continued`` pieces are one again."""

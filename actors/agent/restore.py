@@ -7,6 +7,8 @@
 What is restored must be what was backed up: every name that is not, and every attribute that is not, is a problem named in the
 task's journal, everything else is restored, and the outcome is then ``error``. Where a block is damaged, its part of a file is left as a
 hole.
+
+Units come in the order of paths, or, when the order asks for it, as the content lies on the medium (``medium_order``).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import trio
 
 from actors.agent.backup import printable
 from actors.agent.manifest_stream import ManifestStream, read_trailer
+from actors.agent.medium_order import MediumOrder, PassCutter
 from actors.agent.port import RestoreOutcome, RestoreWork, WorkControl, WorkOutcome
 from actors.agent.restore_plan import (
     After,
@@ -40,7 +43,7 @@ from actors.framing import DataChannel
 from rbcore.archive.block import BlockCodec
 from rbcore.archive.manifest import path_order_key
 from rbcore.archive.model import BlockKind, Entry, EntryType, Extent, Trailer
-from rbcore.errors import Damaged, NotFound, ProtocolViolation
+from rbcore.errors import Damaged, NotFound, ProtocolViolation, Unavailable
 from rbcore.file_tree import Problem, SmallFile, TargetFile, TargetTree
 from rbcore.ports import World
 
@@ -100,6 +103,8 @@ class Restore:
         self._lines: list[str] = []
         self._bytes_done = self._bytes_total = self._files_done = 0
         self._found: set[bytes] = set()
+        self._damaged: set[int] = set()
+        """Numbers of the manifest blocks that could not be read."""
         self._progress_told = trio.current_time()
 
     async def run(self) -> WorkOutcome:
@@ -155,33 +160,79 @@ class Restore:
     async def _plan(
         self, target: TargetTree, trailer: Trailer, selection: Selection, submit: Submit[RestoreUnit]
     ) -> None:
-        cutter = UnitCutter()
         adopted = await self._adopted_links(trailer, selection)
+        if not self._order.medium_order:
+            await self._walk(target, trailer, selection, adopted, UnitCutter(), submit)
+            return
+        for cutter in MediumOrder(len(trailer.archives)).passes():
+            if cutter.first:
+                await self._walk(target, trailer, selection, adopted, cutter, submit)
+            else:
+                await self._walk_again(trailer, selection, adopted, cutter, submit)
+
+    async def _walk(
+        self,
+        target: TargetTree,
+        trailer: Trailer,
+        selection: Selection,
+        adopted: dict[bytes, Entry],
+        cutter: UnitCutter | PassCutter,
+        submit: Submit[RestoreUnit],
+    ) -> None:
+        """Read the manifest, name its problems, make the directories, and submit what the cutter makes of the names."""
         stream = self._stream(selection.blocks(trailer.manifest))
         known: set[bytes] = {b""}
-        damaged = False
         while (piece := await stream.read()) is not None:
             await self._control.turn()
             if piece.problem:
-                damaged = True
+                self._damaged.add(piece.number)
                 await self._note([(b"", f"{piece.problem}: the names in it are lost")])
                 continue
             chosen, parents = self._choose(piece.entries, selection, adopted, trailer)
-            if damaged:
+            if self._damaged:
                 parents = [*_implied(chosen, known), *parents]
             created, problems = await self._world.threads.run(partial(_make_directories, target, chosen, parents))
             await self._note(problems)
             for entry in chosen:
-                if entry.type is EntryType.DIRECTORY and damaged:
+                if entry.type is EntryType.DIRECTORY and self._damaged:
                     known.add(entry.path)
                 finish = entry.type is not EntryType.DIRECTORY or entry.path in created or selection.wants(entry.path)
                 for unit in cutter.add(entry, finish=finish):
                     await self._submit(unit, submit)
         if stream.begun is not None:
             await self._note([(stream.begun.path, "the manifest ends amid its extents")])
-        await self._submit(cutter.end(), submit)
+        for unit in cutter.end():
+            await self._submit(unit, submit)
         for path in sorted(selection.missing(self._found)):
             await self._note([(path, "is not in the backup")])
+
+    async def _walk_again(
+        self,
+        trailer: Trailer,
+        selection: Selection,
+        adopted: dict[bytes, Entry],
+        cutter: PassCutter,
+        submit: Submit[RestoreUnit],
+    ) -> None:
+        """A further pass over a manifest that ``_walk`` has read.
+
+        Raises ``Unavailable`` when another part of it can be read than before: names would be in some passes only, so the restore
+        has to begin again.
+        """
+        stream = self._stream(selection.blocks(trailer.manifest))
+        while (piece := await stream.read()) is not None:
+            await self._control.turn()
+            if bool(piece.problem) != (piece.number in self._damaged):
+                raise Unavailable(
+                    f"Manifest block {piece.number} of archive {self._order.archive.archive} does not read as it did "
+                    f"earlier in this restore ({piece.problem or 'it was damaged'}), so the restore has to begin again."
+                )
+            chosen, _ = self._choose(piece.entries, selection, adopted, trailer, again=True)
+            for entry in chosen:
+                for unit in cutter.add(entry):
+                    await self._submit(unit, submit)
+        for unit in cutter.end():
+            await self._submit(unit, submit)
 
     async def _submit(self, unit: RestoreUnit, submit: Submit[RestoreUnit]) -> None:
         if unit.names:
@@ -193,9 +244,18 @@ class Restore:
         return ManifestStream(self._transfer, self._world, archive, self._sealing.codec(archive), numbers)
 
     def _choose(
-        self, entries: list[Entry], selection: Selection, adopted: dict[bytes, Entry], trailer: Trailer
+        self,
+        entries: list[Entry],
+        selection: Selection,
+        adopted: dict[bytes, Entry],
+        trailer: Trailer,
+        *,
+        again: bool = False,
     ) -> tuple[list[Entry], list[Entry]]:
-        """What of a manifest block is restored, parents included; and which of them are only parents."""
+        """What of a manifest block is restored, parents included; and which of them are only parents.
+
+        ``again``: what the backup says of its own problems has been said.
+        """
         chosen: list[Entry] = []
         parents: list[Entry] = []
         for entry in entries:
@@ -212,7 +272,7 @@ class Restore:
             if entry.path == b"" and entry.type is not EntryType.DIRECTORY:
                 # The resource was a single name: it gets its own name back, within the destination.
                 entry = msgspec.structs.replace(entry, path=os.fsencode(os.path.basename(trailer.resource)))
-            if entry.problem:
+            if entry.problem and not again:
                 self._lines.append(f"{printable(entry.path)}: in the backup with a problem: {entry.problem}")
             if not (entry.problem and entry.type is EntryType.FILE and entry.size and not entry.extents):
                 chosen.append(entry)

@@ -86,15 +86,15 @@ class UnitCutter:
         if self._unit.names >= UNIT_NAMES:
             yield self._next()
 
-    def end(self) -> RestoreUnit:
+    def end(self) -> Iterator[RestoreUnit]:
         """The last unit."""
         self._leave(None)
-        return self._next()
+        yield self._next()
 
     def _leave(self, path: bytes | None) -> None:
         """Directories that ``path`` (None: nothing more) does not lie in are complete."""
         directories = self._open_directories
-        while directories and (path is None or not _within(path, directories[-1].path)):
+        while directories and (path is None or not within(path, directories[-1].path)):
             self._unit.after.append(directories.pop())
 
     def _add_small(self, entry: Entry) -> Iterator[RestoreUnit]:
@@ -187,5 +187,6 @@ def parents_of(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-def _within(path: bytes, directory: bytes) -> bool:
+def within(path: bytes, directory: bytes) -> bool:
+    """Whether ``path`` is ``directory`` or lies below it."""
     return not directory or path == directory or path.startswith(directory + b"/")

@@ -71,6 +71,10 @@ class MemoryDaemon:
         """Close the channel when so many blocks came in this attempt."""
         self.full_after_blocks: int | None = None
         self.unreadable: set[tuple[str, int]] = set()
+        self.fetched: list[tuple[str, int]] = []
+        """(archive, number) of every payload block that was asked for, in the order of the requests."""
+        self.on_fetch: Callable[[str, int], None] = lambda _archive, _number: None
+        """Called for every block that is asked for, of any kind."""
         self.unacknowledged_bytes_max = 0
         self.on_block: Callable[[BlockHeader], Awaitable[None]] | None = None
 
@@ -140,6 +144,9 @@ class MemoryDaemon:
                 wanted = frame.numbers if isinstance(frame, Fetch) else source.numbers(BlockKind.TRAILER)
                 assert wanted == sorted(set(wanted))
                 for number in wanted:
+                    self.on_fetch(frame.archive, number)
+                    if source.blocks[number][0].kind is BlockKind.PAYLOAD:
+                        self.fetched.append((frame.archive, number))
                     if (frame.archive, number) not in self.unreadable:
                         kept, body = source.blocks[number]
                         unreturned += len(kept.raw) + len(body)
@@ -244,6 +251,7 @@ class Host:
         crypto: str = "nocrypt",
         only: list[str] | None = None,
         parameters: dict[str, object] | None = None,
+        medium_order: bool = False,
     ) -> WorkOutcome:
         order = StartRestore(
             task_id=2,
@@ -252,6 +260,7 @@ class Host:
             destination_path=destination,
             only=only or [],
             parameters=parameters or {},
+            medium_order=medium_order,
         )
         work = RestoreWork(order, self.keys, self.trees)
         control = self.new_control()
