@@ -220,7 +220,7 @@ def _untold(
 def compare(draft: Draft, library_id: int, look: Look, reason: str) -> None:
     """Add an event for every difference: new and vanished elements, then what is empty or unknown, then what holds a cartridge.
 
-    In this order no slot that was put right is disturbed by the fold of a later event, whatever changed places with whatever.
+    So a cartridge leaves its element before it appears in another one, and two that changed places are nowhere in between.
     """
     slots = {one.address: one for one in slots_of(draft.state, library_id)}
     emptied: list[tuple[int, SlotContentsChanged]] = []
