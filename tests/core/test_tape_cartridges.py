@@ -24,6 +24,7 @@ from rbcore.commands import (
     KillTask,
     QuarantineCartridge,
     QueueTapeTasks,
+    QueueVerification,
     RecordCartridgeWritten,
     RecordDriveCleaned,
     RecordDriveFacts,
@@ -389,6 +390,13 @@ def test_a_full_cartridge_that_nobody_needs_is_used_again(world: TapeWorld) -> N
     chosen = media.choose_for_writing(world.state, 1, pool_id)
     assert chosen.cartridge == world.cartridge(A)
     assert chosen.relabel
+
+
+def test_a_copy_under_way_holds_what_it_wrote_although_its_backup_is_another(holding: TapeWorld) -> None:
+    task_id = holding.run(QueueVerification(backup_id=1)).ids[0]
+    holding.written(B, task_id, full=True)
+    assert f"tasks under way have written to it (ids {task_id})" in media.why_kept(holding.state, holding.cartridge(B))
+    assert media.standing(holding.state, holding.cartridge(B)) == "Full"
 
 
 # --- drives --------------------------------------------------------------------------------------------------------------------
