@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from drivers.scsi.changer import Changer, ElementType
+from drivers.scsi.drive import Drive
 from drivers.world import RealWorld
 from rbcore.ports import World
 from rbcore.scsi import ScsiResult, ScsiTransport
@@ -149,15 +150,25 @@ async def write_native(
     await put_back(library.changer, drive, slot)
 
 
+async def _native(drive: Drive, tag: str, seed: int) -> CartridgeSession:
+    return await fresh(drive, tag, seed=seed)
+
+
 async def write_spanned(
-    library: LibraryUnderTest, client: Client, archive: str, tree: Path, *, first_part_blocks: int
+    library: LibraryUnderTest,
+    client: Client,
+    archive: str,
+    tree: Path,
+    *,
+    first_part_blocks: int,
+    label: Callable[[Drive, str, int], Awaitable[CartridgeSession]] = _native,
 ) -> None:
     """The archive on the cartridges of slots 0 and 1."""
     blocks = client.blocks(archive)
     numbers = list(client.stored(archive).blocks)
     tags = library.barcodes
     drive = await put_in(library.changer, library.drives[0], 0)
-    session = await fresh(drive, tags[0], seed=1)
+    session = await label(drive, tags[0], 1)
     await session.begin_part(client.start(archive, tree))
     await session.write(blocks[:first_part_blocks])
     place = await session.end_part(next_tag=tags[1], ended_ns=CREATED_NS + 1)
@@ -165,7 +176,7 @@ async def write_spanned(
     await session.close()
     await put_back(library.changer, drive, 0)
     drive = await put_in(library.changer, library.drives[0], 1)
-    session = await fresh(drive, tags[1], seed=2)
+    session = await label(drive, tags[1], 2)
     await session.begin_part(
         client.start(
             archive,

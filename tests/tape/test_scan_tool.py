@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 from drivers.directory_store import DirectoryStore
 from drivers.scsi.changer import Changer
+from drivers.scsi.iscsi import IscsiTransport
 from drivers.simulated.tape import Faults
 from drivers.volume import DirectoryVolume
 from drivers.world import RealWorld
@@ -380,6 +382,20 @@ async def test_what_was_in_a_drive_is_there_afterwards(simulated: SimulatedTool,
     assert await simulated.inventory() == before
 
 
+async def test_an_interrupted_command_puts_cartridges_back(simulated: SimulatedTool) -> None:
+    before = await simulated.inventory()
+    drives = [Kept(one, f"drive{at}") for at, one in enumerate(simulated.library.drives)]
+    with trio.CancelScope() as scope:
+        async with open_bench(drives, simulated.changer, say=lambda _: None, ask=None) as bench:
+            for cartridge in await bench.cartridges(BARCODES[:2]):
+                await bench.mount(cartridge)
+            assert await simulated.inventory() != before
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert await simulated.inventory() == before
+
+
 async def test_a_person_brings_what_is_missing(
     simulated: SimulatedTool, client: Client, tree: Path, tmp_path: Path
 ) -> None:
@@ -463,6 +479,23 @@ async def test_ltfs_cartridges_are_listed_and_restored(
     assert restored["damage"]
 
 
+async def test_an_archive_on_two_ltfs_cartridges(
+    client: Client, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = await client.backup(tree)
+    library = made(*BARCODES[:2])
+    tool = Tool(LibraryUnderTest(library.changer, list(library.drives), BARCODES[:2]), capsys)
+    await write_spanned(tool.library, client, archive, tree, first_part_blocks=2, label=labelled)
+
+    code, listed = await tool.run(tags=BARCODES[1:2])
+    (found,) = listed["archives"]
+    assert (code, found["wanted_cartridges"]) == (Exit.OK, [BARCODES[0]])
+
+    code, restored = await tool.run(restore=archive, to=tmp_path / "target")
+    assert (code, restored["problems"]) == (Exit.OK, 0), restored
+    assert describe(tmp_path / "target") == describe(tree)
+
+
 async def test_the_wrong_device_is_said(simulated: SimulatedTool) -> None:
     with pytest.raises(CommandFailed, match="--drive changer is not a tape drive, but a medium changer") as failure:
         await simulated.run(drives=["changer"], changer="")
@@ -490,9 +523,6 @@ def test_the_command_on_a_real_target(
     client: Client, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     need_target()
-    import trio
-
-    from drivers.scsi.iscsi import IscsiTransport
 
     with running_target(tmp_path / "library") as target:
 
