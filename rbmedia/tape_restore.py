@@ -188,6 +188,7 @@ async def _run(
         destination_path=order.destination,
         only=order.only,
         parameters={"numeric_owner": True} if order.numeric_owner else {},
+        medium_order=True,
     )
     ours, theirs = trio.socket.socketpair()
     channel, other = DataChannel(trio.SocketStream(ours)), DataChannel(trio.SocketStream(theirs))
