@@ -6,12 +6,12 @@ from typing import Any
 
 from actors.client_session import ClientSessions
 from actors.names import NameSelection
-from actors.port import Journal
-from actors.storage import CatalogReader, Storages
+from actors.places import Places
+from actors.port import ArchiveSource, Journal
+from actors.starting import readable_with
 from actors.works import Works
 from rbcore.archive.block import BlockCodec
 from rbcore.archive.manifest import decode_manifest, decode_trailer
-from rbcore.chain import chain_of
 from rbcore.entities import Backup
 from rbcore.errors import Damaged, NotFound
 from rbcore.messages import Archive, ListArchive
@@ -24,12 +24,10 @@ CLIENT_SECONDS_MAX = 60.0
 class ContentsReader:
     """Implements ``actors.port.BackupContents``."""
 
-    def __init__(
-        self, journal: Journal, sessions: ClientSessions, storages: Storages, works: Works, world: World
-    ) -> None:
+    def __init__(self, journal: Journal, sessions: ClientSessions, places: Places, works: Works, world: World) -> None:
         self._journal = journal
         self._sessions = sessions
-        self._storages = storages
+        self._places = places
         self._works = works
         self._world = world
 
@@ -37,17 +35,18 @@ class ContentsReader:
         """The entry ``prefix`` and everything below it, depth first, at most ``limit`` rows: ``path`` (relative to the backup's
         root), ``type``, ``size``, ``mode``, ``owner``, ``group``, ``mtime_ns``, ``link_target``, ``problem``.
 
-        Raises ``NotFound``, ``Damaged``, ``Unavailable`` when the catalog, or the client of an encrypted backup, is offline.
+        Raises ``NotFound``, ``Damaged``, ``Unavailable`` when the catalog, or the client of an encrypted backup, is offline, or when the names of a
+        backup on cartridges are not kept beside them: nothing is mounted for a list.
         """
         backup = self._journal.state.find(Backup, backup_id)
         if backup is None:
             raise NotFound(f"There is no backup {backup_id}.")
         if backup.crypto != NO_CRYPTO:
             return await self._ask_client(backup, prefix, limit)
-        async with self._storages.get(backup.local_catalog_id).reader(backup.archive) as reader:
+        async with self._places.source(backup, 0) as reader:
             return await self._read(backup.archive, reader, NameSelection(prefix, limit))
 
-    async def _read(self, archive: str, reader: CatalogReader, selection: NameSelection) -> list[dict[str, Any]]:
+    async def _read(self, archive: str, reader: ArchiveSource, selection: NameSelection) -> list[dict[str, Any]]:
         codec = BlockCodec(bytes.fromhex(archive))
         stored = await reader.read([await reader.trailer_block()])
         trailer = await self._world.threads.run(lambda: decode_trailer(codec.open(stored)))
@@ -65,14 +64,12 @@ class ContentsReader:
         return selection.rows
 
     async def _ask_client(self, backup: Backup, prefix: str, limit: int) -> list[dict[str, Any]]:
-        places = {one.archive: one.local_catalog_id for one in chain_of(self._journal.state, backup)}
         work, token = self._works.begin(
             "listing",
             task_id=0,
             client_id=backup.client_id,
             archive=backup.archive,
-            catalog_id=backup.local_catalog_id,
-            readable=places,
+            readable=readable_with(self._journal.state, backup),
         )
         question = ListArchive(
             transfer_token=token,

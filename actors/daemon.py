@@ -20,8 +20,11 @@ from actors.client_session import HEARTBEAT_SECONDS, ClientSessions
 from actors.contents import ContentsReader
 from actors.data_channel import DataChannelServer
 from actors.dispatcher import Dispatcher
+from actors.jobs import Jobs
 from actors.journal import JournalActor
 from actors.link import Network
+from actors.places import Places
+from actors.port import TapeStore
 from actors.storage import Storages
 from actors.supervisor import RestartPolicy, Supervisor
 from actors.works import Works
@@ -54,6 +57,7 @@ class DaemonActors:
     contents: ContentsReader
     dispatcher: Dispatcher
     storages: Storages
+    places: Places
     works: Works
     data: DataChannelServer
     bus: Bus
@@ -96,10 +100,12 @@ async def daemon_actors(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     policy: RestartPolicy | None = None,
     on_giving_up: Callable[[str, str], Awaitable[None]] | None = None,
+    tape: Callable[[Bus], TapeStore] | None = None,
 ) -> AsyncIterator[DaemonActors]:
     """All actors over a recovered journal; they run while the block does.
 
     ``on_giving_up(name, reason)``: an actor failed too often; without it that ends the daemon, which is then started anew.
+    ``tape(bus)``: the archives on cartridges; without it what needs them is ``Unavailable``.
     """
     bus = Bus(host_name, world)
     works = Works(journal, world)
@@ -114,9 +120,11 @@ async def daemon_actors(
             report = WorkProgress(task_id=task_id, bytes_done=bytes_read, bytes_total=0, files_done=0)
             sessions.take_progress(report)
 
-        storages = Storages(journal, bus, world, open_store, start, on_progress=progress)
-        data = DataChannelServer(journal, works, storages, world)
-        dispatcher = Dispatcher(journal, works, sessions, storages, world)
+        jobs = Jobs()
+        storages = Storages(journal, bus, world, open_store, start, jobs=jobs, on_progress=progress)
+        places = Places(storages, tape(bus) if tape is not None else None)
+        data = DataChannelServer(journal, works, places, world)
+        dispatcher = Dispatcher(journal, works, sessions, storages, places, jobs, world)
         sessions.data_port = await nursery.start(
             functools.partial(network.serve_data, ports.host, ports.data, data.serve)
         )
@@ -127,9 +135,10 @@ async def daemon_actors(
             yield DaemonActors(
                 journal=journal,
                 sessions=sessions,
-                contents=ContentsReader(journal, sessions, storages, works, world),
+                contents=ContentsReader(journal, sessions, places, works, world),
                 dispatcher=dispatcher,
                 storages=storages,
+                places=places,
                 works=works,
                 data=data,
                 bus=bus,

@@ -6,29 +6,32 @@ is all it cost. Then the daemon receives a backup, or serves the blocks of a res
 Flow of a backup. The client may have ``CREDIT_BYTES`` under way that are not on stable storage, so that is what a transfer can
 take of the daemon's memory. A writer task takes whatever has arrived, writes it in one thread call, and makes it
 durable after ``SYNC_BYTES``, after ``SYNC_SECONDS``, or when nothing waits; ``Stored`` returns the credit. The loop only moves references.
+On cartridges nothing is durable before the end, and an attempt cannot be gone on with: there the credit returns when the device has taken the blocks.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections import deque
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 import msgspec
 import trio
 
 from actors.framing import DataChannel
-from actors.port import Journal
+from actors.places import Places, Stride, split_blocks
+from actors.port import ArchiveSink, ArchiveSource, Journal
 from actors.quiet_log import QuietLog
-from actors.storage import CatalogReader, CatalogWriter, Storages
 from actors.supervisor import describe, leading_error
 from actors.works import STORAGE_RETRY_SECONDS, Work, Works
+from rbcore import media
 from rbcore.archive.keys import verify_root
 from rbcore.commands import Order, RecordBackup, Reply
-from rbcore.entities import Client
+from rbcore.entities import Backup, Client, Task
 from rbcore.errors import (
     Damaged,
     Failure,
@@ -36,9 +39,11 @@ from rbcore.errors import (
     ProtocolViolation,
     RbError,
     StorageFull,
+    TooLarge,
     Unavailable,
 )
 from rbcore.messages import (
+    FRAME_PAYLOAD_BYTES_MAX,
     PROTOCOL_VERSION,
     Attach,
     Attached,
@@ -65,15 +70,23 @@ WRITE_BYTES_MAX = 8 * 1024 * 1024
 """Per thread call."""
 READ_BYTES_MAX = 2 * 1024 * 1024
 """Per thread call and Blocks frame when serving."""
+FRAME_BYTES_MAX = FRAME_PAYLOAD_BYTES_MAX // 2
 READ_AHEAD_PIECES = 2
 SLICE_BYTES = 256 * 1024
 READ_BLOCKS_MAX = 256
+"""Blocks of one thread call; more than the usual size of them is read again in halves."""
+PARENT_SECONDS_MAX = 1800.0
+"""A backup to tape that needs its parent's manifest from a cartridge holds one drive while it waits for another: not for ever."""
 ATTACH_SECONDS_MAX = 10.0
 REPORT_SECONDS_MAX = 5.0
 """When a stream ends early the client says why over the control channel; so long it is given for that."""
 FETCH_NUMBERS_MAX = 65_536
 PROBLEM_LINES_MAX = 1000
 ROOT_BYTES, SIGNATURE_BYTES = 32, 64
+
+
+class StorageUnavailable(Unavailable):
+    """What the daemon reads from or writes to cannot go on, as opposed to a peer that is gone."""
 
 
 class DataStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,10 +100,10 @@ class DataStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class DataChannelServer:
     """Takes the streams that ``actors.link.Network.serve_data`` accepts."""
 
-    def __init__(self, journal: Journal, works: Works, storages: Storages, world: World) -> None:
+    def __init__(self, journal: Journal, works: Works, places: Places, world: World) -> None:
         self._journal = journal
         self._works = works
-        self._storages = storages
+        self._places = places
         self._world = world
         self._quiet = QuietLog(_log)
         self._streams = self._attached = self._refused = self._bytes_received = self._bytes_sent = 0
@@ -153,14 +166,14 @@ class DataChannelServer:
 
     async def _transfer(self, work: Work, channel: DataChannel) -> None:
         if work.kind == "backup":
-            await _BackupReceiver(work, channel, self._journal, self._works, self._storages, self._world).run()
+            await _BackupReceiver(work, channel, self._journal, self._works, self._places, self._world).run()
         else:
-            async with _BlockServer(work, channel, self._storages) as server:
+            async with _BlockServer(work, channel, self._places, self._journal) as server:
                 await channel.send(Attached(credit_bytes=CREDIT_BYTES, next_block=0, manifest_blocks=[]))
                 await server.run()
 
     async def _failed(self, work: Work, channel: DataChannel, failure: RbError, address: str) -> None:
-        if isinstance(failure, Unavailable):
+        if isinstance(failure, Unavailable) and not isinstance(failure, StorageUnavailable):
             # The peer is gone, or the stream broke. Who knows why is the client: it says so, or it is gone too.
             with trio.move_on_after(REPORT_SECONDS_MAX):
                 await work.ended.wait()
@@ -173,6 +186,8 @@ class DataChannelServer:
             _log.debug("%s did not take its refusal", address)
         if isinstance(failure, StorageFull):
             await self._works.interrupted(work, failure.message, retry_seconds=STORAGE_RETRY_SECONDS)
+        elif isinstance(failure, StorageUnavailable):
+            await self._works.interrupted(work, failure.message)
         elif isinstance(failure, ProtocolViolation | Damaged):
             self._refuse(address, failure.message)
             # What arrived is not what was sent, or not what may be sent: another attempt may fare better.
@@ -186,7 +201,7 @@ class DataChannelServer:
 
 
 class _Piece(NamedTuple):
-    data: bytes
+    data: bytes | memoryview
     """Whole blocks, one after the other."""
     blocks: int
 
@@ -194,14 +209,21 @@ class _Piece(NamedTuple):
 class _BlockServer:
     """Answers ``Fetch``, ``FetchTrailer`` and ``FetchManifest``, no more than the credit ahead of ``Received``."""
 
-    def __init__(self, work: Work, channel: DataChannel, storages: Storages, own: CatalogWriter | None = None) -> None:
+    def __init__(
+        self, work: Work, channel: DataChannel, places: Places, journal: Journal, own: ArchiveSink | None = None
+    ) -> None:
         self._work = work
         self._channel = channel
-        self._storages = storages
+        self._places = places
+        self._journal = journal
         self._own = own
         """The unfinished archive of a backup."""
         self._stack = AsyncExitStack()
-        self._readers: dict[str, CatalogReader] = {}
+        self._readers: dict[str, ArchiveSource] = {}
+        self._tape_stack = AsyncExitStack()
+        self._tape_archive = ""
+        """The one archive on cartridges that is open: each holds a drive, and whoever waits for a second one with the first in his hands may wait
+        for himself."""
         self._requests: deque[Fetch | FetchManifest | FetchTrailer] = deque()
         self._numbers_waiting = 0
         self._news = trio.Event()
@@ -212,7 +234,10 @@ class _BlockServer:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        await self._stack.aclose()
+        try:
+            await self._tape_stack.aclose()
+        finally:
+            await self._stack.aclose()
 
     def take(self, frame: object, payload: bytearray) -> None:
         """A frame of the client. Raises ``ProtocolViolation``, ``NotFound`` for an archive it may not read."""
@@ -274,24 +299,25 @@ class _BlockServer:
     async def _structure(self, request: FetchManifest | FetchTrailer) -> list[int]:
         if self._own is not None and request.archive == self._work.archive:
             return list(self._own.manifest_blocks) if isinstance(request, FetchManifest) else []
-        reader = await self._reader(request.archive)
-        trailer = [await reader.trailer_block()]
-        return [*await reader.manifest_blocks(), *trailer] if isinstance(request, FetchManifest) else trailer
+        with self._bounded(request.archive):
+            reader = await self._reader(request.archive)
+            trailer = [await reader.trailer_block()]
+            return [*await reader.manifest_blocks(), *trailer] if isinstance(request, FetchManifest) else trailer
 
     async def _read_all(
         self, archive: str, numbers: Sequence[int], ahead: trio.MemorySendChannel[_Piece | None]
     ) -> None:
         """Pieces of about READ_BYTES_MAX. A block that cannot be read is left out: the client names its files."""
-        step = 2
-        start = 0
+        stride, start = Stride(READ_BYTES_MAX, READ_BLOCKS_MAX), 0
         while start < len(numbers):
-            wanted = numbers[start : start + step]
-            piece = await self._read(archive, wanted)
+            wanted = numbers[start : start + stride.blocks]
+            pieces = await self._read(archive, wanted)
             start += len(wanted)
-            if piece.blocks:
+            for piece in pieces:
                 await ahead.send(piece)
-                # Blocks differ in size between archives, hardly within one: the last answer says how many make a good frame.
-                step = max(1, min(READ_BLOCKS_MAX, READ_BYTES_MAX * piece.blocks // max(1, len(piece.data))))
+            blocks = sum(piece.blocks for piece in pieces)
+            if blocks:
+                stride.learn(blocks, sum(len(piece.data) for piece in pieces))
 
     async def _send(self, piece: _Piece | None) -> None:
         """A frame, within the credit; None: the answer to one request is complete."""
@@ -307,40 +333,76 @@ class _BlockServer:
         slices = [view[start : start + SLICE_BYTES] for start in range(0, len(view), SLICE_BYTES)]
         await self._channel.send(Blocks(count=piece.blocks), slices)
 
-    async def _read(self, archive: str, numbers: Sequence[int]) -> _Piece:
-        source: CatalogReader | CatalogWriter
-        if self._own is not None and archive == self._work.archive:
-            source = self._own
-        else:
-            source = await self._reader(archive)
+    async def _read(self, archive: str, numbers: Sequence[int]) -> list[_Piece]:
+        """Pieces that fit into frames."""
         try:
-            return _Piece(await source.read(numbers), len(numbers))
-        except (Damaged, NotFound) as error:
+            with self._bounded(archive):
+                if self._own is not None and archive == self._work.archive:
+                    data = await self._own.read(numbers)
+                else:
+                    data = await (await self._reader(archive)).read(numbers)
+        except (Damaged, NotFound, TooLarge) as error:
             if len(numbers) == 1:
                 _log.error("block %d of archive %s cannot be read: %s", numbers[0], archive, error.message)
-                return _Piece(b"", 0)
-        parts = [await self._read(archive, [number]) for number in numbers]
-        return _Piece(b"".join(part.data for part in parts), sum(part.blocks for part in parts))
+                return []
+        else:
+            if len(data) <= FRAME_BYTES_MAX:
+                return [_Piece(data, len(numbers))]
+            return [_Piece(view, count) for count, view in split_blocks(data, FRAME_BYTES_MAX)]
+        middle = len(numbers) // 2
+        return [*await self._read(archive, numbers[:middle]), *await self._read(archive, numbers[middle:])]
 
-    async def _reader(self, archive: str) -> CatalogReader:
-        reader = self._readers.get(archive)
-        if reader is None:
-            catalog = self._storages.get(self._work.readable[archive])
-            reader = self._readers[archive] = await self._stack.enter_async_context(catalog.reader(archive))
+    @contextmanager
+    def _bounded(self, archive: str) -> Iterator[None]:
+        """What is said of a place that cannot be read; and the bound of ``PARENT_SECONDS_MAX``."""
+        backup = self._work.readable.get(archive)
+        waits_with_drive = self._work.kind == "backup" and backup is not None and bool(backup.parts)
+        try:
+            with trio.fail_after(PARENT_SECONDS_MAX if waits_with_drive else math.inf):
+                yield
+        except trio.TooSlowError:
+            raise StorageUnavailable(
+                f"The manifest of the parent backup is not kept beside its cartridges, and no drive had read it after {PARENT_SECONDS_MAX:.0f} s. "
+                "Make a full backup, or try again when a second drive is free."
+            ) from None
+        except Unavailable as error:
+            raise StorageUnavailable(error.message) from error
+
+    async def _reader(self, archive: str) -> ArchiveSource:
+        backup = self._work.readable[archive]
+        if archive in self._readers:
+            return self._readers[archive]
+        if not backup.parts:
+            reader = await self._stack.enter_async_context(self._places.source(backup, self._work.task_id))
+        else:
+            self._readers.pop(self._tape_archive, None)
+            await self._tape_stack.aclose()
+            self._tape_stack, self._tape_archive = AsyncExitStack(), archive
+            task_id = self._work.task_id if self._may_mount(backup) else 0
+            reader = await self._tape_stack.enter_async_context(self._places.source(backup, task_id))
+        self._readers[archive] = reader
         return reader
+
+    def _may_mount(self, backup: Backup) -> bool:
+        """A backup to tape has a drive in its hands. Where there is no second one it would wait for itself."""
+        state = self._journal.state
+        task = state.find(Task, self._work.task_id)
+        if self._work.kind != "backup" or task is None or not task.library_id:
+            return True
+        return len(media.usable_drives(state, task.library_id)) > 1
 
 
 class _BackupReceiver:
     """Takes the blocks of one archive in and makes a backup of it."""
 
     def __init__(
-        self, work: Work, channel: DataChannel, journal: Journal, works: Works, storages: Storages, world: World
+        self, work: Work, channel: DataChannel, journal: Journal, works: Works, places: Places, world: World
     ) -> None:
         self._work = work
         self._channel = channel
         self._journal = journal
         self._works = works
-        self._storages = storages
+        self._places = places
         self._world = world
         self._arrived: deque[bytearray] = deque()
         self._waiting_bytes = 0
@@ -352,10 +414,12 @@ class _BackupReceiver:
 
     async def run(self) -> None:
         work = self._work
-        catalog = self._storages.get(work.catalog_id)
+        task = self._journal.state.find(Task, work.task_id)
+        if task is None:
+            raise NotFound(f"Task {work.task_id} is not in the queue any more.")
         async with (
-            catalog.writer(work.archive) as writer,
-            _BlockServer(work, self._channel, self._storages, writer) as server,
+            _telling(self._places.sink(task, work.archive)) as writer,
+            _BlockServer(work, self._channel, self._places, self._journal, writer) as server,
         ):
             work.durable_blocks = writer.next_block
             await self._channel.send(
@@ -397,8 +461,8 @@ class _BackupReceiver:
             else:
                 server.take(frame, payload)
 
-    async def _write(self, writer: CatalogWriter) -> None:
-        """Write what arrived; sync by count, by time, and when nothing waits. Ends when all of a complete archive is durable."""
+    async def _write(self, writer: ArchiveSink) -> None:
+        """Write what arrived; sync by count, by time, and when nothing waits. Ends when all of a complete archive is durable, or with the device."""
         unsynced_bytes = 0
         synced_at = trio.current_time()
         while True:
@@ -419,27 +483,35 @@ class _BackupReceiver:
             self._waiting_bytes -= taken
             unsynced_bytes += taken
             late = trio.current_time() - synced_at >= SYNC_SECONDS
-            sync = unsynced_bytes >= SYNC_BYTES or late or not self._arrived
-            last = await writer.write(pieces, sync=sync)
-            if sync:
+            sync = writer.resumable and (unsynced_bytes >= SYNC_BYTES or late or not self._arrived)
+            try:
+                last = await writer.write(pieces, sync=sync)
+            except Unavailable as error:
+                raise StorageUnavailable(error.message) from error
+            if sync or not writer.resumable:
                 self._unstored_bytes -= unsynced_bytes
-                self._work.durable_blocks = last + 1
+                if sync:
+                    self._work.durable_blocks = last + 1
                 await self._channel.send(Stored(block=last, bytes=unsynced_bytes))
                 unsynced_bytes = 0
                 synced_at = trio.current_time()
 
-    async def _commit(self, writer: CatalogWriter, commit: Commit) -> None:
+    async def _commit(self, writer: ArchiveSink, commit: Commit) -> None:
         """Everything is durable. Close the archive, compare, record; only then it exists (law 4)."""
         work = self._work
         if len(commit.root) != ROOT_BYTES or len(commit.signature) not in (0, SIGNATURE_BYTES):
             await writer.discard()
             raise ProtocolViolation("root or signature of the Commit have the wrong length")
-        # The archive's final name and the event belong together as closely as can be: no cancellation in between.
-        with trio.CancelScope(shield=True):
-            summary = await writer.finish()
-            catalog = self._storages.get(work.catalog_id)
+        # The archive's final name and the event belong together as closely as can be: no cancellation in between. A tape may have to change
+        # cartridges before its archive ends, and that can be cancelled: nothing has a final name there before.
+        with trio.CancelScope(shield=writer.resumable) as scope:
+            try:
+                summary = await writer.finish()
+            except Unavailable as error:
+                raise StorageUnavailable(error.message) from error
+            scope.shield = True
             if summary.root != commit.root:
-                await catalog.remove(work.archive)
+                await writer.discard()
                 raise Damaged(
                     f"Archive {work.archive} has the root {summary.root.hex()}, its client says {commit.root.hex()}.",
                     data={"archive": work.archive},
@@ -463,6 +535,7 @@ class _BackupReceiver:
                     signature_valid=valid,
                     key_id=commit.key_id,
                     problem_lines=commit.problem_lines[:PROBLEM_LINES_MAX],
+                    parts=writer.parts,
                 ),
             )
         await self._channel.send(Committed(backup_id=reply.ids[0] if reply.ids else 0))
@@ -478,3 +551,14 @@ class _BackupReceiver:
                 actor=f"client:{client.hwid}" if client is not None else "actor:data_channel",
             )
         )
+
+
+@asynccontextmanager
+async def _telling(sink: AbstractAsyncContextManager[ArchiveSink]) -> AsyncIterator[ArchiveSink]:
+    """The sink; when it cannot be had, that is the storage's matter, not the peer's."""
+    async with AsyncExitStack() as stack:
+        try:
+            entered = await stack.enter_async_context(sink)
+        except Unavailable as error:
+            raise StorageUnavailable(error.message) from error
+        yield entered

@@ -16,19 +16,24 @@ import msgspec
 import trio
 
 from actors.client_session import ClientSessions
+from actors.copier import copy_backup
+from actors.jobs import Jobs
+from actors.places import Places
 from actors.port import Journal
 from actors.starting import Starter
-from actors.storage import LookAtCatalog, RemoveArchive, SteerJob, Storages, SweepCatalog
+from actors.storage import LookAtCatalog, RemoveArchive, Storages, SweepCatalog
 from actors.supervisor import Backoff, describe, leading_error
-from actors.verifier import verify_backup
-from actors.works import Works
+from actors.verifier import Verifier
+from actors.works import STORAGE_RETRY_SECONDS, Works
 from rbcore.commands import (
     AdvanceTask,
     AllAgentsGone,
     AssignTask,
     CatalogFacts,
     Order,
+    QueueTapeWork,
     RecordBytesRemoved,
+    RecordCopy,
     RecoverTasks,
     Reply,
 )
@@ -36,9 +41,11 @@ from rbcore.dispatch import (
     AnyStep,
     AssignStep,
     ContinueStep,
+    CopyStep,
     EndKillStep,
     Facts,
     PauseStep,
+    QueueTapeWorkStep,
     RecoverStep,
     RemoveBytesStep,
     RetryStep,
@@ -47,19 +54,36 @@ from rbcore.dispatch import (
     VerifyStep,
     next_steps,
 )
-from rbcore.entities import Backup, LocalCatalog, Task
-from rbcore.errors import DeadlineExceeded, NotAllowedNow, NotFound, RbError, Unavailable
-from rbcore.events import ClientAuthorised, ClientRevoked, Envelope, TaskStatusChanged
-from rbcore.messages import ContinueWork, KillWork, PauseWork
+from rbcore.entities import Backup, LocalCatalog, Pool, Task
+from rbcore.errors import (
+    Damaged,
+    NotAllowedNow,
+    NotFound,
+    ProtocolViolation,
+    RbError,
+    StorageFull,
+    Unavailable,
+)
+from rbcore.events import (
+    BackupDeleted,
+    BackupMoved,
+    BackupRecorded,
+    ClientAuthorised,
+    ClientRevoked,
+    Envelope,
+    TaskStatusChanged,
+)
+from rbcore.messages import ContinueWork, KillWork, PauseWork, WorkProgress
 from rbcore.ports import World
 from rbcore.task import retry_delay_seconds
-from rbcore.vocabulary import BACKUP_TASKS, TERMINAL_STATUSES, TaskStatus, configured
+from rbcore.vocabulary import BACKUP_TASKS, COPY_TASKS, TERMINAL_STATUSES, TaskStatus, configured
 
 _log = logging.getLogger(__name__)
 
 STEPS_AT_ONCE_MAX = 64
 CATALOG_SECONDS_MAX = 30.0
 REMOVE_SECONDS_MAX = 3600.0
+DISCARD_PAUSES_SECONDS = (0.0, 0.5, 5.0)
 STEER_SECONDS_MAX = 30.0
 TELL_AGAIN_SECONDS = 0.5
 STOP_SECONDS_MAX = 60.0
@@ -83,13 +107,23 @@ class Dispatcher:
     """Make it, then ``run``."""
 
     def __init__(
-        self, journal: Journal, works: Works, sessions: ClientSessions, storages: Storages, world: World
+        self,
+        journal: Journal,
+        works: Works,
+        sessions: ClientSessions,
+        storages: Storages,
+        places: Places,
+        jobs: Jobs,
+        world: World,
     ) -> None:
         self._journal = journal
         self._works = works
         self._sessions = sessions
         self._storages = storages
+        self._places = places
+        self._jobs = jobs
         self._world = world
+        self._verifier = Verifier(journal, storages, places, jobs, world, self._note_progress)
         self._starter = Starter(journal, works, sessions)
         self._steps: set[int] = set()
         """Tasks with a step under way; ``Works`` knows those that run on clients."""
@@ -251,7 +285,7 @@ class Dispatcher:
             return
         await self._advance(step.task_id, TaskStatus.EXECUTION)
         try:
-            command = await verify_backup(self._journal, self._storages, step.task_id, backup)
+            command = await self._verifier.verify(step.task_id, backup)
         except NotAllowedNow:
             return  # stopped on order: the next look ends the kill
         except Unavailable as error:
@@ -259,6 +293,55 @@ class Dispatcher:
             return
         await self._execute(command, step.task_id)
         self._sessions.forget_progress(step.task_id)
+
+    async def _queue_tape_work(self, step: QueueTapeWorkStep) -> None:
+        command = QueueTapeWork(
+            task_type=step.task_type,
+            task_id=step.task_id,
+            library_id=step.library_id,
+            cartridge_id=step.cartridge_id,
+            position=step.position,
+        )
+        try:
+            await self._execute(command, step.task_id)
+        except (NotAllowedNow, NotFound) as error:
+            await self._suspend(step.task_id, error.message)
+
+    async def _copy(self, step: CopyStep) -> None:
+        await self._journal.settled()
+        task = self._journal.state.find(Task, step.task_id)
+        backup = self._journal.state.find(Backup, step.backup_id)
+        if task is None or backup is None:
+            await self._advance(step.task_id, TaskStatus.ERROR, f"backup {step.backup_id} is not there any more")
+            return
+        await self._advance(task.id, TaskStatus.EXECUTION)
+        durable_blocks = 0
+
+        async def record(command: RecordCopy) -> None:
+            await self._execute(command, task.id)
+
+        try:
+            with self._jobs.run(task.id) as job:
+                try:
+                    await copy_backup(
+                        self._places, job, task, backup, record, lambda count: self._note_progress(task.id, count)
+                    )
+                finally:
+                    durable_blocks = job.durable_blocks
+        except NotAllowedNow as error:
+            if self._journal.state.tables[Task.KIND][task.id].status != TaskStatus.KILL:
+                await self._suspend(task.id, error.message)
+        except StorageFull as error:
+            await self._suspend(task.id, error.message, durable_blocks, STORAGE_RETRY_SECONDS)
+        except Unavailable as error:
+            await self._suspend(task.id, error.message, durable_blocks)
+        except (NotFound, Damaged, ProtocolViolation) as error:
+            await self._advance(task.id, TaskStatus.ERROR, error.message)
+        finally:
+            self._sessions.forget_progress(task.id)
+
+    def _note_progress(self, task_id: int, bytes_done: int) -> None:
+        self._sessions.take_progress(WorkProgress(task_id=task_id, bytes_done=bytes_done, bytes_total=0, files_done=0))
 
     async def _remove(self, step: RemoveBytesStep) -> None:
         await self._advance(step.task_id, TaskStatus.EXECUTION)
@@ -275,19 +358,26 @@ class Dispatcher:
         await self._advance(step.task_id, TaskStatus.NEW, "tried again")
 
     async def _recover(self, step: RecoverStep) -> None:
-        await self._suspend(step.task_id, "nobody worked on the task")
+        await self._suspend(step.task_id, step.reason)
 
     async def _end_kill(self, step: EndKillStep) -> None:
         await self._advance(step.task_id, TaskStatus.KILLED, "stopped on order")
 
-    async def _suspend(self, task_id: int, reason: str) -> None:
+    async def _suspend(
+        self, task_id: int, reason: str, durable_blocks: int = 0, retry_seconds: int | None = None
+    ) -> None:
         task = self._journal.state.find(Task, task_id)
-        seconds = retry_delay_seconds(task.attempts if task is not None else 0)
-        retry_at_ns = self._world.clock.now_ns() + seconds * 10**9 + 1
-        await self._advance(task_id, TaskStatus.SUSPENDED, reason, retry_at_ns)
+        if retry_seconds is None:
+            retry_seconds = retry_delay_seconds(task.attempts if task is not None else 0)
+        retry_at_ns = self._world.clock.now_ns() + retry_seconds * 10**9 + 1
+        await self._advance(task_id, TaskStatus.SUSPENDED, reason, retry_at_ns, durable_blocks)
 
-    async def _advance(self, task_id: int, status: str, reason: str = "", retry_at_ns: int = 0) -> None:
-        command = AdvanceTask(task_id=task_id, status=status, reason=reason, retry_at_ns=retry_at_ns)
+    async def _advance(
+        self, task_id: int, status: str, reason: str = "", retry_at_ns: int = 0, durable_blocks: int = 0
+    ) -> None:
+        command = AdvanceTask(
+            task_id=task_id, status=status, reason=reason, retry_at_ns=retry_at_ns, durable_blocks=durable_blocks
+        )
         try:
             await self._execute(command, task_id)
         except (NotAllowedNow, NotFound) as error:
@@ -301,11 +391,8 @@ class Dispatcher:
         work = self._works.of_task(step.task_id)
         try:
             if work is None:
-                task = self._journal.state.find(Task, step.task_id)
-                if task is not None and task.local_catalog_id:
-                    order = SteerJob(task_id=step.task_id, verb=verbs[type(step)])
-                    if not await self._storages.ask(task.local_catalog_id, order, STEER_SECONDS_MAX):
-                        await self._tell_again(step)
+                if not self._jobs.steer(step.task_id, verbs[type(step)]):
+                    await self._tell_again(step)
                 return
             body = messages[type(step)](task_id=step.task_id)
             await self._sessions.request(work.client_id, body, STEER_SECONDS_MAX)
@@ -327,7 +414,9 @@ class Dispatcher:
     _actions: dict[type[Any], Callable[[Dispatcher, Any], Awaitable[None]]] = {  # noqa: RUF012
         AssignStep: _assign,
         StartOnClientStep: _start,
+        QueueTapeWorkStep: _queue_tape_work,
         VerifyStep: _verify,
+        CopyStep: _copy,
         RemoveBytesStep: _remove,
         RetryStep: _retry,
         RecoverStep: _recover,
@@ -360,6 +449,8 @@ class Dispatcher:
                 kind, _, number = envelope.stream.partition("/")
                 if kind == Task.KIND:
                     self._note_task(int(number), envelope)
+                elif envelope.type in (BackupDeleted.TYPE, BackupMoved.TYPE):
+                    self._forget_backup(int(number))
                 elif envelope.type == ClientAuthorised.TYPE:
                     hwid = msgspec.msgpack.decode(envelope.body, type=ClientAuthorised).hwid
                     self._nursery.start_soon(self._sessions.authorised, hwid)
@@ -383,17 +474,48 @@ class Dispatcher:
     # --- what nobody needs any more -----------------------------------------------------------------------------------
 
     async def _discard(self, task_id: int) -> None:
-        """The unfinished archive of a backup that will not be. What cannot be removed now, the next sweep removes."""
+        """The unfinished archive of a backup or copy that will not be. What cannot be removed now, the next sweep removes."""
         task = self._journal.state.find(Task, task_id)
-        if task is None or task.task_type not in BACKUP_TASKS or not task.archive or not task.local_catalog_id:
+        if task is None or task.task_type not in (*BACKUP_TASKS, *COPY_TASKS) or not task.archive:
             return
         work = self._works.of_task(task_id)
         if work is not None:
             self._works.end(work)
-        try:
-            await self._storages.ask(task.local_catalog_id, RemoveArchive(archive=task.archive), REMOVE_SECONDS_MAX)
-        except (NotAllowedNow, NotFound, Unavailable, DeadlineExceeded) as error:
-            _log.info("the unfinished archive of task %d stays until the next sweep: %s", task_id, error.message)
+        is_backup = task.task_type in BACKUP_TASKS
+        catalog_id = task.local_catalog_id if is_backup else task.target_local_catalog_id
+        if task.library_id if is_backup else task.target_library_id:
+            self._forget_archive(task.archive)
+        if not catalog_id:
+            return
+        order = RemoveArchive(archive=task.archive, unless_needed=True)
+        why_not = ""
+        for pause in DISCARD_PAUSES_SECONDS:
+            await trio.sleep(pause)
+            try:
+                await self._storages.ask(catalog_id, order, REMOVE_SECONDS_MAX)
+            except NotAllowedNow as error:
+                why_not = error.message  # its writer is about to close it
+            except (NotFound, Unavailable) as error:
+                why_not = error.message
+                break
+            else:
+                return
+        _log.info("the unfinished archive of task %d stays until the next sweep: %s", task_id, why_not)
+
+    def _forget_backup(self, backup_id: int) -> None:
+        """A backup was deleted or moved: what is kept of it beside cartridges may go."""
+        for envelope in self._journal.log.read_stream(f"backup/{backup_id}", 0):
+            recorded = msgspec.msgpack.decode(envelope.body, type=BackupRecorded)
+            self._forget_archive(recorded.archive)
+            return
+
+    def _forget_archive(self, archive: str) -> None:
+        """A copy has the same archive; what is kept of that serves both."""
+        state = self._journal.state
+        ids = state.indexes.by_key[Backup.KIND]
+        copies = (state.find(Backup, ids.get((archive, pool.id), 0)) for pool in state.all(Pool))
+        if self._places.tape is not None and not any(one is not None and one.parts for one in copies):
+            self._places.tape.forget(archive)
 
     async def _sweep_for_ever(self) -> None:
         while True:

@@ -71,8 +71,7 @@ class Starter:
             task_id=task.id,
             client_id=task.client_id,
             archive=task.archive,
-            catalog_id=task.local_catalog_id,
-            readable=_places(state, parent) if parent is not None else {},
+            readable=readable_with(state, parent) if parent is not None else {},
         )
         return work, StartBackup(
             task_id=task.id,
@@ -91,13 +90,13 @@ class Starter:
         if backup is None:
             raise NotFound(f"Backup {task.backup_id} is not in the repository any more.")
         wanted = task.parameters.get("restore_task", {})
+        readable = readable_with(state, backup)
         work, token = self._works.begin(
             "restore",
             task_id=task.id,
             client_id=task.client_id,
             archive=backup.archive,
-            catalog_id=backup.local_catalog_id,
-            readable=_places(state, backup),
+            readable=readable,
         )
         return work, StartRestore(
             task_id=task.id,
@@ -107,12 +106,13 @@ class Starter:
             destination_path=wanted.get("destination_path") or backup.resource,
             only=list(wanted.get("granular_restore_files", [])),
             parameters=_extensions_of(task),
+            medium_order=any(one.parts for one in readable.values()),
         )
 
 
-def _places(state: State, backup: Backup) -> dict[str, int]:
-    """Archive -> catalog, for a backup and everything it builds on."""
-    return {one.archive: one.local_catalog_id for one in chain_of(state, backup)}
+def readable_with(state: State, backup: Backup) -> dict[str, Backup]:
+    """Archive -> backup, for a backup and everything it builds on."""
+    return {one.archive: one for one in chain_of(state, backup)}
 
 
 def _described(backup: Backup) -> Archive:

@@ -7,8 +7,9 @@ threads beside that, one thread call per archive at a time. A verification is a 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,11 +17,12 @@ import msgspec
 import trio
 
 from actors.bus import Bus, Delivery
+from actors.jobs import Job, Jobs, stopped
 from actors.mailbox import Mailbox
 from actors.port import Journal
 from rbcore.archive.store import ArchiveReader, ArchiveStore, ArchiveSummary, ArchiveWriter, Finding
 from rbcore.commands import CatalogFacts
-from rbcore.entities import Backup, LocalCatalog, PendingRemoval
+from rbcore.entities import Backup, BackupPart, LocalCatalog, PendingRemoval
 from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
 from rbcore.ports import World
 
@@ -48,17 +50,12 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-class SteerJob(msgspec.Struct, frozen=True, kw_only=True):
-    """``pause``, ``continue`` or ``stop`` the verification of a task, between two pieces. Answered with whether there was one."""
-
-    task_id: int
-    verb: str
-
-
 class RemoveArchive(msgspec.Struct, frozen=True, kw_only=True):
     """Answered with the bytes that were freed. Harmless to repeat."""
 
     archive: str
+    unless_needed: bool = False
+    """Leave it, with ``NotAllowedNow``, when something refers to it by now: an archive keeps its name when it is copied again."""
 
 
 class SweepCatalog(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,13 +74,6 @@ class StorageStatistics(msgspec.Struct, frozen=True, kw_only=True):
     jobs_paused: int
 
 
-class _Job:
-    def __init__(self) -> None:
-        self.stopped = False
-        self.running = trio.Event()
-        self.running.set()
-
-
 class CatalogActor:
     """The owner of one catalog."""
 
@@ -93,12 +83,14 @@ class CatalogActor:
         open_store: Callable[[LocalCatalog], ArchiveStore],
         world: World,
         *,
-        kept: Callable[[], frozenset[str]],
+        kept: Callable[[int], frozenset[str]],
+        jobs: Jobs,
         on_progress: Callable[[int, int], None] = lambda _task_id, _bytes: None,
     ) -> None:
-        """``kept``: archives that something refers to."""
+        """``kept``: archives in the catalog of this id that something refers to. ``jobs``: where a verification can be paused and stopped."""
         self.catalog = catalog
         self._kept = kept
+        self._jobs = jobs
         self._open_store = open_store
         self._world = world
         self._on_progress = on_progress
@@ -106,18 +98,18 @@ class CatalogActor:
         self._names = trio.Lock()
         self._written: set[str] = set()
         self._readers = 0
-        self._jobs: dict[int, _Job] = {}
+        self._verified: list[Job] = []
 
     def __repr__(self) -> str:
-        return f"<catalog {self.catalog.id} at {self.catalog.path}: {len(self._written)} written, {len(self._jobs)} verified>"
+        return f"<catalog {self.catalog.id} at {self.catalog.path}: {len(self._written)} written, {len(self._verified)} verified>"
 
     def statistics(self) -> StorageStatistics:
         return StorageStatistics(
             catalog_id=self.catalog.id,
             writers=len(self._written),
             readers=self._readers,
-            jobs=len(self._jobs),
-            jobs_paused=sum(1 for job in self._jobs.values() if not job.running.is_set()),
+            jobs=len(self._verified),
+            jobs_paused=sum(1 for job in self._verified if job.paused),
         )
 
     # --- as an actor ----------------------------------------------------------------------------------------------------
@@ -144,10 +136,8 @@ class CatalogActor:
                 return await self.look()
             case VerifyArchive():
                 return await self.verify(message.task_id, message.archive)
-            case SteerJob():
-                return self.steer(message.task_id, message.verb)
             case RemoveArchive():
-                return await self.remove(message.archive)
+                return await self.remove(message.archive, unless_needed=message.unless_needed)
             case SweepCatalog():
                 return await self.sweep()
         raise NotFound(f"A catalog does not know {type(message).__name__}.")
@@ -182,7 +172,7 @@ class CatalogActor:
             store = await self._opened()
             async with self._names:
                 inner = await self._world.threads.run(functools.partial(store.open_writer, archive))
-            writer = CatalogWriter(inner, self._names, self._world)
+            writer = CatalogWriter(inner, self._names, self._world, lambda: store.remove(archive))
             try:
                 yield writer
             finally:
@@ -205,56 +195,45 @@ class CatalogActor:
                 await self._world.threads.run(inner.close)
 
     async def verify(self, task_id: int, archive: str) -> Verified:
+        """Raises ``NotAllowedNow`` when it was stopped."""
         store = await self._opened()
-        if task_id in self._jobs:
-            raise NotAllowedNow(f"Task {task_id} is verifying already.")
-        job = self._jobs[task_id] = _Job()
         bytes_read = 0
 
         def advance(count: int) -> None:
             nonlocal bytes_read
             bytes_read = count
 
-        pieces = store.verify(archive, advance)
-        try:
-            while True:
-                await job.running.wait()
-                if job.stopped:
-                    raise NotAllowedNow(f"The verification of archive {archive} was stopped.")
-                report = await self._world.threads.run(lambda: next(pieces))
-                self._on_progress(task_id, bytes_read)
-                if report is not None:
-                    return Verified(root=report.root, bytes_read=report.bytes_read, findings=report.findings)
-        finally:
-            del self._jobs[task_id]
-            if isinstance(pieces, Generator):
-                with trio.CancelScope(shield=True):
-                    await self._world.threads.run(pieces.close)
+        with self._jobs.run(task_id) as job:
+            pieces = store.verify(archive, advance)
+            self._verified.append(job)
+            try:
+                while True:
+                    await job.next_piece()
+                    report = await self._world.threads.run(lambda: next(pieces))
+                    self._on_progress(task_id, bytes_read)
+                    if report is not None:
+                        return Verified(root=report.root, bytes_read=report.bytes_read, findings=report.findings)
+            finally:
+                self._verified.remove(job)
+                if isinstance(pieces, Generator):
+                    with trio.CancelScope(shield=True):
+                        await self._world.threads.run(pieces.close)
+        raise stopped(task_id)
 
-    def steer(self, task_id: int, verb: str) -> bool:
-        job = self._jobs.get(task_id)
-        if job is None:
-            return False
-        if verb == "pause":
-            if job.running.is_set():
-                job.running = trio.Event()
-            return True
-        job.stopped = job.stopped or verb == "stop"
-        job.running.set()
-        return True
-
-    async def remove(self, archive: str) -> int:
+    async def remove(self, archive: str, *, unless_needed: bool = False) -> int:
         if archive in self._written:
             raise NotAllowedNow(f"Archive {archive} is being written.")
         store = await self._opened()
         async with self._names:
+            if unless_needed and archive in self._kept(self.catalog.id):
+                raise NotAllowedNow(f"Archive {archive} is needed in {self.catalog.path}.")
             return await self._world.threads.run(lambda: store.remove(archive))
 
     async def sweep(self) -> Swept:
         """What to keep is asked when names stand still: an archive that is assigned after that is opened after the sweep."""
         store = await self._opened()
         async with self._names:
-            kept = self._kept() | frozenset(self._written)
+            kept = self._kept(self.catalog.id) | frozenset(self._written)
             removed = await self._world.threads.run(lambda: store.sweep(kept))
         for name, size in removed:
             _log.info("swept %s (%d bytes) out of %s: nothing refers to it", name, size, self.catalog.path)
@@ -274,17 +253,25 @@ class CatalogActor:
 
 
 class CatalogWriter:
-    """An archive being written, with its thread calls one at a time."""
+    """An archive being written, with its thread calls one at a time. ``actors.port.ArchiveSink``."""
 
-    def __init__(self, inner: ArchiveWriter, names: trio.Lock, world: World) -> None:
+    resumable = True
+
+    def __init__(self, inner: ArchiveWriter, names: trio.Lock, world: World, remove: Callable[[], int]) -> None:
+        """``remove``: the archive, once it has its final name. Blocking."""
         self._inner = inner
         self._names = names
         self._threads = world.threads
         self._turn = trio.Lock()
-        self._closed = False
+        self._remove = remove
+        self._closed = self._finished = False
         self.next_block = inner.next_block
         self.manifest_blocks = list(inner.manifest_blocks)
         self.root_so_far = inner.root_so_far
+
+    @property
+    def parts(self) -> list[BackupPart]:
+        return []
 
     async def write(self, pieces: Sequence[bytes | bytearray | memoryview], *, sync: bool) -> int:
         """Write whole blocks, in one thread call; with ``sync`` all of them are durable then, and the last durable number comes back.
@@ -308,12 +295,14 @@ class CatalogWriter:
     async def finish(self) -> ArchiveSummary:
         async with self._turn, self._names:
             summary = await self._threads.run(self._inner.finish)
-            self._closed = True
+            self._closed = self._finished = True
             return summary
 
     async def discard(self) -> None:
         async with self._turn, self._names:
-            if not self._closed:
+            if self._finished:
+                await self._threads.run(self._remove)
+            elif not self._closed:
                 self._closed = True
                 await self._threads.run(self._inner.discard)
 
@@ -329,7 +318,7 @@ class CatalogWriter:
 
 
 class CatalogReader:
-    """A finished archive, read on worker threads."""
+    """A finished archive, read on worker threads. ``actors.port.ArchiveSource``."""
 
     def __init__(self, inner: ArchiveReader, world: World) -> None:
         self._inner = inner
@@ -344,6 +333,9 @@ class CatalogReader:
     async def trailer_block(self) -> int:
         return await self._threads.run(self._inner.trailer_block)
 
+    async def block_numbers(self) -> Sequence[int]:
+        return await self._threads.run(self._inner.block_numbers)
+
 
 class Storages:
     """The catalogs of this host: makes an actor for each when it is first needed."""
@@ -356,6 +348,7 @@ class Storages:
         open_store: Callable[[LocalCatalog], ArchiveStore],
         start: Callable[[str, Callable[[], Awaitable[None]]], None],
         *,
+        jobs: Jobs,
         on_progress: Callable[[int, int], None] = lambda _task_id, _bytes: None,
     ) -> None:
         """``start(name, body)`` runs an actor under supervision."""
@@ -364,6 +357,7 @@ class Storages:
         self._world = world
         self._open_store = open_store
         self._start = start
+        self._jobs = jobs
         self._on_progress = on_progress
         self._actors: dict[int, CatalogActor] = {}
 
@@ -377,20 +371,31 @@ class Storages:
             catalog = self._journal.state.find(LocalCatalog, catalog_id)
             if catalog is None:
                 raise NotFound(f"Local catalog {catalog_id} is not known.")
-            actor = CatalogActor(catalog, self._open_store, self._world, kept=self._kept, on_progress=self._on_progress)
+            actor = CatalogActor(
+                catalog,
+                self._open_store,
+                self._world,
+                kept=self._kept,
+                jobs=self._jobs,
+                on_progress=self._on_progress,
+            )
             self._actors[catalog_id] = actor
             address = self.address(catalog_id)
             self._start(address, functools.partial(actor.run, self._bus.serve(address, MAILBOX_BOUND)))
         return actor
 
-    def _kept(self) -> frozenset[str]:
-        """Live backups, archives of tasks that have not ended, and what a Delete task is about to remove itself."""
+    def _kept(self, catalog_id: int) -> frozenset[str]:
+        """Live backups, archives of tasks that have not ended, and what a Delete task is about to remove itself. By catalog: a copy has the name of
+        what it is a copy of, so that a name alone would keep what an attempt left elsewhere, for ever."""
         state = self._journal.state
+        backups: Iterable[Backup | PendingRemoval] = itertools.chain(
+            state.tables[Backup.KIND].values(), state.tables[PendingRemoval.KIND].values()
+        )
+        tasks = (one for one in state.active_tasks() if one.archive)
         return frozenset(
             [
-                *(one.archive for one in state.tables[Backup.KIND].values()),
-                *(one.archive for one in state.tables[PendingRemoval.KIND].values()),
-                *(one.archive for one in state.active_tasks() if one.archive),
+                *(one.archive for one in backups if one.local_catalog_id == catalog_id),
+                *(one.archive for one in tasks if catalog_id in (one.local_catalog_id, one.target_local_catalog_id)),
             ]
         )
 

@@ -8,7 +8,7 @@ that happens to it becomes a command with an id made of the work's own, so that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from actors.port import Journal
 from rbcore.commands import AdvanceTask, NoteTask, Order
-from rbcore.entities import Task
+from rbcore.entities import Backup, Task
 from rbcore.errors import NotAllowedNow, NotFound, Unavailable
 from rbcore.messages import WorkEnded, WorkNotes, WorkStage
 from rbcore.ports import World
@@ -40,7 +40,6 @@ class Work:
 
     __slots__ = (
         "archive",
-        "catalog_id",
         "client_id",
         "durable_blocks",
         "ended",
@@ -61,8 +60,7 @@ class Work:
         task_id: int,
         client_id: int,
         archive: str,
-        catalog_id: int,
-        readable: dict[str, int],
+        readable: Mapping[str, Backup],
         token_digest: bytes,
     ) -> None:
         self.id = id
@@ -72,9 +70,9 @@ class Work:
         self.client_id = client_id
         self.archive = archive
         """For a backup the one that is written, else the one that is read."""
-        self.catalog_id = catalog_id
         self.readable = readable
-        """Archives the client may read over this channel -> the catalog that holds them."""
+        """Archives the client may read over this channel -> the backups, as they were when the work began: a Move does not pull a place away from
+        under its readers."""
         self.token_digest = token_digest
         self.scope: trio.CancelScope | None = None
         self.ended = trio.Event()
@@ -133,7 +131,7 @@ class Works:
         return [work for work in self._by_id.values() if work.client_id == client_id]
 
     def begin(
-        self, kind: Kind, *, task_id: int, client_id: int, archive: str, catalog_id: int, readable: dict[str, int]
+        self, kind: Kind, *, task_id: int, client_id: int, archive: str, readable: Mapping[str, Backup]
     ) -> tuple[Work, bytes]:
         """A new work and its transfer token. Raises ``Unavailable`` at the bound."""
         assert task_id not in self._by_task, f"task {task_id} has a work under way"
@@ -146,7 +144,6 @@ class Works:
             task_id=task_id,
             client_id=client_id,
             archive=archive,
-            catalog_id=catalog_id,
             readable=readable,
             token_digest=digest_of(token),
         )

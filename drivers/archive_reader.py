@@ -45,6 +45,9 @@ class DirectoryReader:
             return row.block
         raise Damaged(f"archive {self.archive} has lost its trailer block")
 
+    def block_numbers(self) -> Sequence[int]:
+        return self._index.block_numbers()
+
     def read(self, numbers: Sequence[int]) -> bytes:
         """Raises ``TooLarge`` over READ_BYTES_MAX; ``Damaged`` has container, offset and block in ``data``."""
         return read_blocks(self._containers, self._index, numbers, self._archive_id)

@@ -42,7 +42,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     FormerClient.KIND: lambda client: client.hwid,
     UnauthorisedClient.KIND: lambda client: (client.hwid, client.public_key),
     Backup.KIND: lambda backup: (backup.archive, backup.pool_id),
-    PendingRemoval.KIND: lambda removal: removal.archive,
+    PendingRemoval.KIND: lambda removal: (removal.archive, removal.local_catalog_id),
     LoginFailures.KIND: lambda failures: (failures.user_name, failures.address),
     MediumChanger.KIND: lambda changer: changer.device,
     TapeDrive.KIND: lambda drive: drive.device,

@@ -29,6 +29,7 @@ BACKUP_TASKS: Final = frozenset(
 )
 CLIENT_TASKS: Final = BACKUP_TASKS | {TaskType.RESTORE}
 """Tasks whose work runs on the client; all others run on the media server alone."""
+COPY_TASKS: Final = frozenset({TaskType.COPY, TaskType.MOVE})
 TASK_TYPES: Final = (
     TaskType.BACKUP,
     TaskType.BACKUP_GLOBAL,

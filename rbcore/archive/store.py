@@ -77,6 +77,9 @@ class ArchiveReader(Protocol):
 
     def trailer_block(self) -> int: ...
 
+    def block_numbers(self) -> Sequence[int]:
+        """Of all blocks, ascending."""
+
     def read(self, numbers: Sequence[int]) -> bytes:
         """The stored blocks with these (ascending) numbers, whole, one after the other. Raises ``NotFound``, ``Damaged``."""
 

@@ -1,7 +1,12 @@
-"""Assignment: a New task gets its media server and its catalog, a backup also its parent and the name of its archive.
+"""Assignment: a New task gets its media server and its place (a catalog, a tape library), a backup also its parent and the name of its archive.
 
 What was chosen, why, and why not the others stands in the event, so that ``why`` is a query. Nothing fits: the task is
 Suspended with all reasons, and tried again.
+
+Tape: a library is judged by the state alone, and free space is not looked at: which cartridge is written is decided when a drive turns to it. An
+attempt on tape begins a new archive, because the one before cannot be gone on with. What is read from cartridges needs all of them within
+reach of a robot. Such a task is placed in the library of the cartridge that it reads first; the others may be elsewhere, and each is asked for where
+it is when it is needed (``rbcore.dispatch``).
 """
 
 from __future__ import annotations
@@ -11,15 +16,41 @@ from typing import Any
 
 import msgspec
 
-from rbcore.chain import Parent, choose_parent, problem_of
+from rbcore import media
+from rbcore.chain import Parent, chain_of, choose_parent, problem_of
 from rbcore.commands import AssignTask, CatalogFacts, Command, Context
 from rbcore.decide.decision import Decision, Draft, bounded, get
-from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, PendingRemoval, Pool, Task
+from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, PendingRemoval, Pool, TapeCartridge, Task
 from rbcore.errors import NotAllowedNow
-from rbcore.events import TaskAssigned, TaskStatusChanged
+from rbcore.events import TaskAssigned, TaskPlaced, TaskStatusChanged
 from rbcore.indexes import canonical_resource
 from rbcore.state import State
-from rbcore.vocabulary import BACKUP_TASKS, CLIENT_TASKS, BackupType, TaskStatus, TaskType, configured
+from rbcore.task import GIVEN_OUT
+from rbcore.vocabulary import (
+    BACKUP_TASKS,
+    CLIENT_TASKS,
+    COPY_TASKS,
+    TAPE_POOL_TYPES,
+    BackupType,
+    CartridgeStatus,
+    LibraryStatus,
+    TaskStatus,
+    TaskType,
+    configured,
+)
+
+Facts = Mapping[int, CatalogFacts]
+"""By catalog id."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an archive is going to be written, or, with neither catalog nor library, why nowhere."""
+
+    media_server_id: int = 0
+    local_catalog_id: int = 0
+    library_id: int = 0
+    reason: str
+    rejected: list[str] = []
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +67,17 @@ def choose_catalog(
     *,
     reserve_bytes: int,
     preferred_id: int = 0,
+    archive_bytes: int = 0,
 ) -> Placement:
     """The first catalog, ascending by id, that is online and has more than ``reserve_bytes`` free (reference 3.10, "sequentially").
 
-    ``preferred_id``: where an earlier attempt left durable blocks; it goes first. Pure.
+    ``preferred_id``: where an earlier attempt left durable blocks; it goes first. ``archive_bytes``: size of the archive, where it is known; the
+    preferred catalog has some of it already. Pure.
     """
     rejected: list[str] = []
     for catalog in sorted(catalogs, key=lambda one: (one.id != preferred_id, one.id)):
-        why_not = _why_not(facts.get(catalog.id), reserve_bytes)
+        needed_bytes = archive_bytes if catalog.id != preferred_id and reserve_bytes >= 0 else 0
+        why_not = _why_not(facts.get(catalog.id), reserve_bytes, needed_bytes)
         if not why_not:
             if catalog.id == preferred_id:
                 reason = f"catalog {catalog.path} has the blocks of the attempt before"
@@ -55,13 +89,14 @@ def choose_catalog(
     return Placement(catalog=None, reason=reason, rejected=rejected)
 
 
-def _why_not(fact: CatalogFacts | None, reserve_bytes: int) -> str:
+def _why_not(fact: CatalogFacts | None, reserve_bytes: int, archive_bytes: int) -> str:
     if fact is None:
         return "nobody could look at it"
     if not fact.online:
         return fact.problem or "it is offline"
-    if fact.free_bytes <= reserve_bytes:
-        return f"{fact.free_bytes} bytes are free, more than {reserve_bytes} must be (pool_storage_capacity_reserve)"
+    if fact.free_bytes <= reserve_bytes + archive_bytes:
+        archive = f" and {archive_bytes} for the archive" if archive_bytes else ""
+        return f"{fact.free_bytes} bytes are free, more than {reserve_bytes} must be (pool_storage_capacity_reserve){archive}"
     return ""
 
 
@@ -76,26 +111,78 @@ def assign(state: State, command: AssignTask, context: Context) -> Decision:
     facts = {one.local_catalog_id: one for one in command.catalogs}
     if task.task_type in BACKUP_TASKS:
         return _assign_backup(state, task, facts, context)
+    if task.task_type in COPY_TASKS:
+        return _assign_copy(state, task, facts, context)
     return _assign_existing(state, task, facts, context)
 
 
-def _assign_backup(state: State, task: Task, facts: Mapping[int, CatalogFacts], context: Context) -> Decision:
-    pool = get(state, Pool, task.pool_id, "pool")
+# --- where to write ----------------------------------------------------------------------------------------------------
+
+
+def _target(state: State, pool: Pool, facts: Facts, *, preferred_id: int, archive_bytes: int = 0) -> Target:
     server = get(state, MediaServer, pool.media_server, "media server")
     if server.local_service_mode == "yes":
-        reason = f"media server {server.hostname} is in service mode and takes no new tasks"
-        return _suspend(state, task, reason, retry_at_ns=_retry_at(context))
+        return Target(reason=f"media server {server.hostname} is in service mode and takes no new tasks")
+    if pool.pool_type in TAPE_POOL_TYPES:
+        return _choose_library(state, pool)
     placement = choose_catalog(
         [get(state, LocalCatalog, one, "catalog") for one in state.indexes.catalogs_of_pool.get(pool.id, ())],
         facts,
         reserve_bytes=-1 if pool.ignore_free_space_check else int(configured("pool_storage_capacity_reserve")),
-        preferred_id=task.local_catalog_id,
+        preferred_id=preferred_id,
+        archive_bytes=archive_bytes,
     )
-    if placement.catalog is None:
-        reason = " ".join([f"{placement.reason}.", *placement.rejected])
-        return _suspend(state, task, reason, retry_at_ns=_retry_at(context))
+    return Target(
+        media_server_id=server.id,
+        local_catalog_id=placement.catalog.id if placement.catalog is not None else 0,
+        reason=placement.reason,
+        rejected=placement.rejected,
+    )
+
+
+def _choose_library(state: State, pool: Pool) -> Target:
+    """The first library that is online and has a drive that can be used."""
+    libraries = media.libraries_for(state, pool)
+    rejected: list[str] = []
+    for library in libraries:
+        if library.status != LibraryStatus.ONLINE:
+            because = f" ({library.status_reason})" if library.status_reason else ""
+            rejected.append(
+                f"Library {library.id}: it is {library.status}{because}; synchronise it when that is mended."
+            )
+        elif not media.usable_drives(state, library.id):
+            rejected.append(
+                f"Library {library.id}: none of its drives can be used; look at them and synchronise the library."
+            )
+        else:
+            return Target(
+                media_server_id=library.media_server,
+                library_id=library.id,
+                reason=f"library {library.id} is online and has a drive",
+                rejected=rejected,
+            )
+    if not libraries:
+        reason = f"no library holds pool '{pool.pool_name}': add one, or import cartridges of the pool"
+    else:
+        reason = f"no library of pool '{pool.pool_name}' can be used now"
+    return Target(reason=reason, rejected=rejected)
+
+
+def _nowhere(state: State, task: Task, target: Target, context: Context) -> Decision:
+    reason = " ".join([f"{target.reason}.", *target.rejected]) if target.rejected else target.reason
+    return _suspend(state, task, reason, retry_at_ns=_retry_at(context))
+
+
+# --- backups -----------------------------------------------------------------------------------------------------------
+
+
+def _assign_backup(state: State, task: Task, facts: Facts, context: Context) -> Decision:
+    pool = get(state, Pool, task.pool_id, "pool")
+    target = _target(state, pool, facts, preferred_id=task.local_catalog_id)
+    if not target.local_catalog_id and not target.library_id:
+        return _nowhere(state, task, target, context)
     unreadable = {one.local_catalog_id: one.problem or "it is offline" for one in facts.values() if not one.online}
-    parent = _parent_of_attempt(state, task, placement.catalog, unreadable)
+    parent = _parent_of_attempt(state, task, target, unreadable)
     goes_on = parent is not None
     if parent is None:
         parent = choose_parent(
@@ -107,23 +194,21 @@ def _assign_backup(state: State, task: Task, facts: Mapping[int, CatalogFacts], 
             unreadable_catalogs=unreadable,
         )
     assigned = TaskAssigned(
-        media_server_id=server.id,
+        media_server_id=target.media_server_id,
         pool_id=pool.id,
-        local_catalog_id=placement.catalog.id,
+        local_catalog_id=target.local_catalog_id,
         backup_type=task.requested_backup_type if parent.backup is not None else BackupType.FULL,
         parent_backup_id=parent.backup.id if parent.backup is not None else 0,
         archive=task.archive if goes_on else context.random[:16].hex(),
-        reason=f"{placement.reason}; {parent.reason}",
-        rejected=bounded([*placement.rejected, *parent.rejected]),
+        reason=f"{target.reason}; {parent.reason}",
+        rejected=bounded([*target.rejected, *parent.rejected]),
     )
-    draft = Draft(state)
-    draft.add(Task, task.id, assigned)
-    return draft.decision(ids=[task.id], data={"status": TaskStatus.ASSIGNED})
+    return _assigned(state, task, assigned, TaskPlaced(target.library_id))
 
 
-def _parent_of_attempt(state: State, task: Task, catalog: LocalCatalog, unreadable: Mapping[int, str]) -> Parent | None:
+def _parent_of_attempt(state: State, task: Task, target: Target, unreadable: Mapping[int, str]) -> Parent | None:
     """What the attempt before referred to, when its archive can be gone on with; None: begin a new archive."""
-    if not task.archive or catalog.id != task.local_catalog_id:
+    if not task.archive or not target.local_catalog_id or target.local_catalog_id != task.local_catalog_id:
         return None
     reason = "goes on with the archive of the attempt before"
     if not task.parent_backup_id:
@@ -134,19 +219,183 @@ def _parent_of_attempt(state: State, task: Task, catalog: LocalCatalog, unreadab
     return Parent(backup=backup, reason=f"{reason}, whose parent is backup {backup.id}")
 
 
-def _assign_existing(state: State, task: Task, facts: Mapping[int, CatalogFacts], context: Context) -> Decision:
+def _assigned(state: State, task: Task, assigned: TaskAssigned, placed: TaskPlaced) -> Decision:
+    """``task.placed`` only says what differs from catalogs alone, or from the attempt before."""
+    draft = Draft(state)
+    draft.add(Task, task.id, assigned)
+    before = (task.library_id, task.target_local_catalog_id, task.target_library_id)
+    if (placed.library_id, placed.target_local_catalog_id, placed.target_library_id) != before:
+        draft.add(Task, task.id, placed)
+    return draft.decision(ids=[task.id], data={"status": TaskStatus.ASSIGNED})
+
+
+# --- tasks about a backup ----------------------------------------------------------------------------------------------
+
+
+def read_by(state: State, task: Task, backup: Backup) -> list[Backup]:
+    """Backups whose archives a task about ``backup`` reads, in reading order."""
+    return chain_of(state, backup) if task.task_type == TaskType.RESTORE else [backup]
+
+
+def _assign_existing(state: State, task: Task, facts: Facts, context: Context) -> Decision:
     """A task about a backup goes where its archive lies."""
+    if task.task_type == TaskType.DELETE:
+        return _assign_removal(state, task, facts, context)
     backup = state.find(Backup, task.backup_id)
-    removal = state.find(PendingRemoval, task.backup_id)
-    place = removal if task.task_type == TaskType.DELETE else backup
-    if place is None:
+    if backup is None:
         return _nothing_left(state, task)
-    catalog = state.find(LocalCatalog, place.local_catalog_id)
-    fact = facts.get(place.local_catalog_id)
-    if catalog is None or fact is None or not fact.online:
-        path = catalog.path if catalog is not None else f"{place.local_catalog_id}"
-        problem = fact.problem if fact is not None and fact.problem else "it is offline"
-        return _suspend(state, task, f"catalog {path} cannot be used: {problem}", retry_at_ns=_retry_at(context))
+    why_not = _why_unreadable(state, task, backup, facts)
+    if why_not:
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+    library_id, where = _where(state, task, backup)
+    assigned = TaskAssigned(
+        media_server_id=_server_of(state, backup),
+        pool_id=backup.pool_id,
+        local_catalog_id=backup.local_catalog_id,
+        backup_type=task.backup_type,
+        parent_backup_id=0,
+        archive=backup.archive,
+        reason=where,
+        rejected=[],
+    )
+    return _assigned(state, task, assigned, TaskPlaced(library_id))
+
+
+def _why_unreadable(state: State, task: Task, backup: Backup, facts: Facts) -> str:
+    """Why the archives that the task needs cannot be read now; empty: they can."""
+    chain = read_by(state, task, backup)
+    for one in chain:
+        if not one.parts and (why_not := _why_offline(state, one.local_catalog_id, facts)):
+            return why_not
+    missing = media.missing_for(state, chain)
+    if missing:
+        return "; ".join(missing)
+    return _why_in_motion(state, task, chain)
+
+
+def _why_offline(state: State, catalog_id: int, facts: Facts) -> str:
+    catalog = state.find(LocalCatalog, catalog_id)
+    fact = facts.get(catalog_id)
+    if catalog is not None and fact is not None and fact.online:
+        return ""
+    path = catalog.path if catalog is not None else f"{catalog_id}"
+    problem = fact.problem if fact is not None and fact.problem else "it is offline"
+    return f"catalog {path} cannot be used: {problem}"
+
+
+def _why_in_motion(state: State, task: Task, chain: Sequence[Backup]) -> str:
+    """A Move ends what a backup has on cartridges in the moment it is recorded, so it and readers of the backup keep out of each other's way.
+
+    In catalogs nobody waits: the old bytes stay until their readers have ended (``rbcore.dispatch``).
+    """
+    on_tape = {one.id for one in chain if one.parts}
+    if not on_tape:
+        return ""
+    for other in state.active_tasks():
+        if other.id == task.id or not _is_given_out(other):
+            continue
+        if other.task_type == TaskType.MOVE and other.backup_id in on_tape:
+            return f"task {other.id} is moving backup {other.backup_id} off its cartridges; this one waits for its end"
+        if task.task_type == TaskType.MOVE and other.task_type not in (*BACKUP_TASKS, TaskType.DELETE):
+            used = state.find(Backup, other.backup_id)
+            if used is not None and any(one.id in on_tape for one in read_by(state, other, used)):
+                return f"task {other.id} ({other.task_type}) reads the backup; it is moved afterwards"
+    return ""
+
+
+def _is_given_out(task: Task) -> bool:
+    status = task.resumes_as if task.status == TaskStatus.PAUSED else task.status
+    return status in GIVEN_OUT or status == TaskStatus.KILL
+
+
+def _where(state: State, task: Task, backup: Backup) -> tuple[int, str]:
+    """Library of the cartridge that is read first (0: none is), and a sentence."""
+    chain = read_by(state, task, backup)
+    cartridges = [state.find(TapeCartridge, one) for one in media.cartridges_of(chain)]
+    found = [one for one in cartridges if one is not None]
+    in_catalog = "" if backup.parts else f"the archive lies in catalog {_path(state, backup.local_catalog_id)}"
+    if not found:
+        return 0, in_catalog
+    what = "the archive lies" if len(chain) == 1 else "archives of the chain lie"
+    on_tape = f"{what} on cartridges {media.named(one.volume_tag for one in found)}"
+    return found[0].library_id, "; ".join(one for one in (in_catalog, on_tape) if one)
+
+
+def _path(state: State, catalog_id: int) -> str:
+    return get(state, LocalCatalog, catalog_id, "catalog").path
+
+
+def _server_of(state: State, backup: Backup) -> int:
+    pool = state.find(Pool, backup.pool_id)
+    return pool.media_server if pool is not None else backup.media_server_id
+
+
+def _assign_copy(state: State, task: Task, facts: Facts, context: Context) -> Decision:
+    """A Copy or Move needs both: where the archive is read, and where it is written."""
+    backup = state.find(Backup, task.backup_id)
+    if backup is None:
+        return _nothing_left(state, task)
+    pool = get(state, Pool, task.target_pool_id, "pool")
+    why_not = _why_unreadable(state, task, backup, facts)
+    if why_not:
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+    target = _target(state, pool, facts, preferred_id=task.target_local_catalog_id, archive_bytes=backup.archive_size)
+    if not target.local_catalog_id and not target.library_id:
+        return _nowhere(state, task, target, context)
+    library_id, where = _where(state, task, backup)
+    if target.library_id and (why_not := _why_not_from_tape_to_tape(state, backup, pool, target.library_id)):
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+    assigned = TaskAssigned(
+        media_server_id=target.media_server_id,
+        pool_id=backup.pool_id,
+        local_catalog_id=backup.local_catalog_id,
+        backup_type=task.backup_type,
+        parent_backup_id=0,
+        archive=backup.archive,
+        reason=f"{where}; it goes to pool '{pool.pool_name}': {target.reason}",
+        rejected=bounded(target.rejected),
+    )
+    return _assigned(
+        state,
+        task,
+        assigned,
+        TaskPlaced(library_id, pool.id, target.local_catalog_id, target.library_id),
+    )
+
+
+def _why_not_from_tape_to_tape(state: State, backup: Backup, pool: Pool, library_id: int) -> str:
+    """One drive reads while another one writes, so the library needs both, and two cartridges."""
+    cartridges = [state.find(TapeCartridge, one) for one in media.cartridges_of([backup])]
+    inside = [one for one in cartridges if one is not None and one.library_id == library_id]
+    if not inside:
+        return ""
+    drives = len(media.usable_drives(state, library_id))
+    if drives < 2:
+        return (
+            f"copying from cartridge to cartridge within library {library_id} takes two drives, and {drives} can be used: mend or add a drive, "
+            "or name a pool on disk"
+        )
+    for one in inside:
+        if one.pool == pool.id and one.status in (CartridgeStatus.APPENDABLE, CartridgeStatus.SCRATCH):
+            return (
+                f"cartridge {one.volume_tag} holds the archive and belongs to pool '{pool.pool_name}' itself, so it could be read and "
+                "written at once: import it into another pool first"
+            )
+    return ""
+
+
+# --- removals ----------------------------------------------------------------------------------------------------------
+
+
+def _assign_removal(state: State, task: Task, facts: Facts, context: Context) -> Decision:
+    """The bytes of a deleted or moved backup. Those on cartridges have been dealt with when it went (``rbcore.decide.repository``)."""
+    removal = state.find(PendingRemoval, task.backup_id)
+    if removal is None:
+        return _nothing_left(state, task)
+    why_not = _why_offline(state, removal.local_catalog_id, facts)
+    if why_not:
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+    catalog = get(state, LocalCatalog, removal.local_catalog_id, "catalog")
     pool = get(state, Pool, catalog.pool, "pool")
     assigned = TaskAssigned(
         media_server_id=pool.media_server,
@@ -154,13 +403,11 @@ def _assign_existing(state: State, task: Task, facts: Mapping[int, CatalogFacts]
         local_catalog_id=catalog.id,
         backup_type=task.backup_type,
         parent_backup_id=0,
-        archive=place.archive,
+        archive=removal.archive,
         reason=f"the archive lies in catalog {catalog.path}",
         rejected=[],
     )
-    draft = Draft(state)
-    draft.add(Task, task.id, assigned)
-    return draft.decision(ids=[task.id], data={"status": TaskStatus.ASSIGNED})
+    return _assigned(state, task, assigned, TaskPlaced(0))
 
 
 def _nothing_left(state: State, task: Task) -> Decision:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rbcore.commands import Command, Context, QueueBackup, QueueRestore, QueueVerification, RestartTasks
+from rbcore.commands import Command, Context, QueueBackup, QueueCopy, QueueRestore, QueueVerification, RestartTasks
 from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.fields import accept_all, client_named, invalid, json_object, text
-from rbcore.entities import Backup, Client, ClientGroup, PendingRemoval, Pool, Task
+from rbcore.entities import Backup, Client, ClientGroup, LocalCatalog, PendingRemoval, Pool, Task
 from rbcore.errors import InvalidRequest, Refused
 from rbcore.events import TaskQueued, TaskStatusChanged
 from rbcore.interval import Duration, parse_interval
@@ -18,12 +18,15 @@ from rbcore.state import State
 from rbcore.task import require
 from rbcore.vocabulary import (
     BACKUP_TYPES,
+    CLIENT_TASKS,
+    COPY_TASKS,
     CRYPTO,
     PATH_RESOURCE_TYPES,
     POOL_TYPES_WITH_DATA_PLANE,
     PRIORITY_DEFAULT,
     PRIORITY_MAX,
     RESOURCE_TYPES,
+    BackupType,
     TaskStatus,
     TaskType,
 )
@@ -167,6 +170,62 @@ def queue_verification(state: State, command: QueueVerification, context: Contex
     return _added(draft, [_add(draft, _about_backup(TaskType.VERIFY, backup, backup.client_id, {}))])
 
 
+# --- copies ------------------------------------------------------------------------------------------------------------
+
+
+def queue_copy(state: State, command: QueueCopy, context: Context) -> Decision:
+    """Copy or Move of one backup into another pool, whatever the types of the two."""
+    backup = get(state, Backup, command.backup_id, "backup")
+    pool = state.by_key(Pool, command.pool_name)
+    if pool is None:
+        sentence = f"pool: there is no pool '{command.pool_name[:255]}'."
+        raise invalid(TITLE, {"pool": [sentence]})
+    task_type = TaskType.MOVE if command.move else TaskType.COPY
+    _refuse_copy(state, task_type, backup, pool)
+    draft = Draft(state)
+    parameters = {"copy_task": {"pool_id": pool.id, "pool": pool.pool_name}}
+    return _added(draft, [_add(draft, _about_backup(task_type, backup, backup.client_id, parameters))])
+
+
+def _refuse_copy(state: State, task_type: str, backup: Backup, pool: Pool, *, instead_of: int = 0) -> None:
+    """Raise ``Refused`` unless the backup can go into the pool. ``instead_of``: a task that ends when the new one is queued.
+
+    An archive keeps its name in every pool. So it is in a pool once, one task at a time writes it anywhere, and where it is being removed it
+    is not written before that has ended: or the removal would take the new bytes.
+    """
+    verb = "moved" if task_type == TaskType.MOVE else "copied"
+    prefix = f"Backup {backup.id} cannot be {verb} to pool '{pool.pool_name}'"
+    if backup.backup_type != BackupType.FULL:
+        raise Refused(f"Only a full backup can be {verb}, and backup {backup.id} is {backup.backup_type}.")
+    if pool.id == backup.pool_id:
+        raise Refused(f"{prefix}: it is there already. Name another pool.")
+    if pool.pool_type not in POOL_TYPES_WITH_DATA_PLANE:
+        raise Refused(
+            f"{prefix}: that is of the type {pool.pool_type}, to which this release cannot write; name a pool of the type "
+            f"{', '.join(sorted(POOL_TYPES_WITH_DATA_PLANE))}."
+        )
+    # Asked for by the archive's key, so it costs the same however many backups there are.
+    same_id = state.indexes.by_key[Backup.KIND].get((backup.archive, pool.id))
+    if same_id is not None:
+        raise Refused(f"{prefix}: backup {same_id} is the same archive in that pool.")
+    for task in state.active_tasks():
+        if task.task_type not in COPY_TASKS:
+            continue
+        used = state.find(Backup, task.backup_id)
+        if task.id != instead_of and used is not None and used.archive == backup.archive:
+            raise Refused(
+                f"{prefix}: task {task.id} ({task.task_type}, {task.status}) is copying that archive; wait for its end."
+            )
+    if task_type == TaskType.MOVE and state.find(PendingRemoval, backup.id) is not None:
+        raise Refused(f"{prefix}: it was moved before, and its bytes in the pool it came from are not removed yet.")
+    for catalog_id in sorted(state.indexes.catalogs_of_pool.get(pool.id, ())):
+        if (backup.archive, catalog_id) in state.indexes.by_key[PendingRemoval.KIND]:
+            catalog = get(state, LocalCatalog, catalog_id, "catalog")
+            raise Refused(
+                f"{prefix}: the same archive is being removed from its catalog {catalog.path}; wait for that."
+            )
+
+
 def _about_backup(task_type: str, backup: Backup, client_id: int, parameters: dict[str, Any]) -> TaskQueued:
     """A task about a backup shows the backup's own facts."""
     return TaskQueued(
@@ -197,10 +256,11 @@ def restart(state: State, command: RestartTasks, context: Context) -> Decision:
     for task in tasks:
         require("restarted", task)
         _refuse_restart(state, task)
+    _refuse_same_archive(state, tasks)
     draft = Draft(state)
     ids = []
     for task in tasks:
-        new_id = _add(draft, _again(task))
+        new_id = _add(draft, _again(state, task))
         ids.append(new_id)
         if task.status == TaskStatus.SUSPENDED:
             ended = TaskStatusChanged(task.status, TaskStatus.KILLED, f"restarted as task {new_id}")
@@ -208,26 +268,47 @@ def restart(state: State, command: RestartTasks, context: Context) -> Decision:
     return _added(draft, ids)
 
 
+_ABOUT_BACKUP: Final = frozenset({TaskType.RESTORE, TaskType.VERIFY, *COPY_TASKS})
+
+
 def _refuse_restart(state: State, task: Task) -> None:
-    if task.task_type in (TaskType.RESTORE, TaskType.VERIFY) and state.find(Backup, task.backup_id) is None:
+    backup = state.find(Backup, task.backup_id)
+    if task.task_type in _ABOUT_BACKUP and backup is None:
         raise Refused(f"Task {task.id} cannot be restarted: backup {task.backup_id} is no longer in the repository.")
     if task.task_type == TaskType.DELETE and state.find(PendingRemoval, task.backup_id) is None:
         raise Refused(f"Task {task.id} cannot be restarted: no bytes of backup {task.backup_id} are left.")
-    if task.task_type not in (TaskType.VERIFY, TaskType.DELETE) and state.find(Client, task.client_id) is None:
+    if task.task_type in CLIENT_TASKS and state.find(Client, task.client_id) is None:
         raise Refused(f"Task {task.id} cannot be restarted: its client is no longer authorised.")
-    if state.find(Pool, task.pool_id) is None:
+    if task.task_type in COPY_TASKS and backup is not None:
+        pool = state.find(Pool, task.target_pool_id)
+        if pool is None:
+            raise Refused(f"Task {task.id} cannot be restarted: the pool it writes to is no longer there.")
+        _refuse_copy(state, task.task_type, backup, pool, instead_of=task.id)
+    elif backup is None and state.find(Pool, task.pool_id) is None:
         raise Refused(f"Task {task.id} cannot be restarted: its pool is no longer there.")
 
 
-def _again(task: Task) -> TaskQueued:
-    is_about_backup = task.task_type in (TaskType.RESTORE, TaskType.VERIFY, TaskType.DELETE)
+def _refuse_same_archive(state: State, tasks: list[Task]) -> None:
+    """One archive is copied by one task at a time; of those restarted together none is active yet."""
+    copied: dict[str, int] = {}
+    for task in tasks:
+        backup = state.find(Backup, task.backup_id) if task.task_type in COPY_TASKS else None
+        if backup is not None and copied.setdefault(backup.archive, task.id) != task.id:
+            raise Refused(
+                f"Task {task.id} cannot be restarted together with task {copied[backup.archive]}: both copy the same archive."
+            )
+
+
+def _again(state: State, task: Task) -> TaskQueued:
+    backup = state.find(Backup, task.backup_id) if task.task_type in _ABOUT_BACKUP else None
+    is_about_backup = task.task_type in _ABOUT_BACKUP or task.task_type == TaskType.DELETE
     return TaskQueued(
         task_type=task.task_type,
         resource_type=task.resource_type,
         resource=task.resource,
         backup_type=task.requested_backup_type,
         client_id=task.client_id,
-        pool_id=task.pool_id,
+        pool_id=backup.pool_id if backup is not None else task.pool_id,
         crypto=task.crypto,
         priority=task.priority,
         storage_duration=task.storage_duration,
@@ -265,5 +346,6 @@ DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     QueueBackup: queue_backup,
     QueueRestore: queue_restore,
     QueueVerification: queue_verification,
+    QueueCopy: queue_copy,
     RestartTasks: restart,
 }

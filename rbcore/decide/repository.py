@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
+from rbcore import media
 from rbcore.chain import dependants, taken_along
 from rbcore.commands import (
     ChangeStoreUntil,
@@ -13,27 +16,34 @@ from rbcore.commands import (
     DeleteBackups,
     RecordBackup,
     RecordBytesRemoved,
+    RecordCopy,
     RecordVerification,
 )
 from rbcore.decide.decision import Decision, Draft, bounded, get, get_all
 from rbcore.decide.fields import Unacceptable, invalid, text
 from rbcore.decide.queue import queue_deletion
 from rbcore.decide.tasks import change_status
-from rbcore.entities import Backup, PendingRemoval, Pool, Task
-from rbcore.errors import InvalidRequest, NotAllowedNow, Refused
+from rbcore.entities import Backup, BackupPart, PendingRemoval, Pool, TapeCartridge, Task
+from rbcore.errors import Damaged, InvalidRequest, NotAllowedNow, Refused
 from rbcore.events import (
     BackupBytesRemoved,
     BackupDeleted,
+    BackupMoved,
+    BackupPlaced,
     BackupRecorded,
     BackupStoreUntilChanged,
     BackupVerified,
+    TaskAssigned,
     TaskNoted,
+    TaskStatusChanged,
 )
 from rbcore.interval import later, parse_interval, parse_moment
 from rbcore.state import State
+from rbcore.tape.session import CartridgeFormat
 from rbcore.task import step
 from rbcore.vocabulary import (
     BACKUP_TASKS,
+    COPY_TASKS,
     VERIFICATION_STATUSES,
     TaskStatus,
     TaskType,
@@ -84,6 +94,8 @@ def record_backup(state: State, command: RecordBackup, context: Context) -> Deci
         storage_duration=task.storage_duration,
     )
     draft.add(Backup, backup_id, recorded)
+    if task.library_id:
+        draft.add(Backup, backup_id, _placed(task.id, task.library_id, command.parts))
     if command.problem_lines:
         draft.add(Task, task.id, TaskNoted("client", "warning", bounded(command.problem_lines)))
     if command.signature and not command.signature_valid:
@@ -93,6 +105,118 @@ def record_backup(state: State, command: RecordBackup, context: Context) -> Deci
     reason = f"backup {backup_id}: {command.files} files{problems}, {command.archive_size} bytes stored"
     change_status(draft, task, TaskStatus.DONE, reason)
     return draft.decision(ids=[backup_id], data={"backup_id": backup_id})
+
+
+def _placed(task_id: int, library_id: int, parts: list[BackupPart]) -> BackupPlaced:
+    if not parts:
+        raise NotAllowedNow(f"Task {task_id} writes to tape library {library_id}, and no parts are named.")
+    return BackupPlaced(library_id, msgspec.to_builtins(parts))
+
+
+def record_copy(state: State, command: RecordCopy, context: Context) -> Decision:
+    """The archive is in the other pool, and the task is Done, in one batch. A repeat gets the first answer.
+
+    Copy: another backup, with all that is known of the first. Move: the same backup in its new place, and a removal of the bytes in the old one.
+    """
+    task = get(state, Task, command.task_id, "task")
+    draft = Draft(state)
+    if task.task_type not in COPY_TASKS:
+        raise NotAllowedNow(f"Task {task.id} does not copy.")
+    if task.status == TaskStatus.DONE:
+        return draft.decision(ids=[task.backup_id], data={"backup_id": task.backup_id})
+    step(task, TaskStatus.DONE)
+    backup = get(state, Backup, task.backup_id, "backup")
+    pool = get(state, Pool, task.target_pool_id, "pool")
+    if command.root != backup.root:
+        raise Damaged(
+            f"The copy of archive {backup.archive} has the root {command.root}, the backup's is {backup.root}.",
+            data={"archive": backup.archive},
+        )
+    if task.task_type == TaskType.MOVE:
+        backup_id = _moved(draft, task, backup, pool, command)
+    else:
+        backup_id = _copied(draft, task, backup, pool, command)
+    verb = "is now" if task.task_type == TaskType.MOVE else f"is a copy of backup {backup.id}"
+    reason = f"backup {backup_id} {verb} in pool '{pool.pool_name}': {command.archive_size} bytes stored"
+    change_status(draft, task, TaskStatus.DONE, reason)
+    return draft.decision(ids=[backup_id], data={"backup_id": backup_id})
+
+
+def _copied(draft: Draft, task: Task, backup: Backup, pool: Pool, command: RecordCopy) -> int:
+    backup_id = draft.take_id(Backup)
+    recorded = BackupRecorded(
+        archive=backup.archive,
+        ref_id=0,
+        client_id=backup.client_id,
+        resource_type=backup.resource_type,
+        resource=backup.resource,
+        backup_type=backup.backup_type,
+        pool_id=pool.id,
+        local_catalog_id=task.target_local_catalog_id,
+        media_server_id=pool.media_server,
+        task_id=task.id,
+        started_ns=backup.started_ns,
+        archive_size=command.archive_size,
+        data_size=backup.data_size,
+        files=backup.files,
+        problems=backup.problems,
+        blocks=backup.blocks,
+        root=backup.root,
+        signature=backup.signature,
+        signature_valid=backup.signature_valid,
+        crypto=backup.crypto,
+        compression=backup.compression,
+        key_id=backup.key_id,
+        store_until_ns=backup.store_until_ns,
+        storage_duration=backup.storage_duration,
+    )
+    draft.add(Backup, backup_id, recorded)
+    if task.target_library_id:
+        draft.add(Backup, backup_id, _placed(task.id, task.target_library_id, command.parts))
+    return backup_id
+
+
+def _moved(draft: Draft, task: Task, backup: Backup, pool: Pool, command: RecordCopy) -> int:
+    if bool(task.target_library_id) != bool(command.parts):
+        raise NotAllowedNow(f"Task {task.id}: parts are named exactly when a tape library was written.")
+    removal_task_id = queue_deletion(draft, backup)
+    moved = BackupMoved(
+        task_id=task.id,
+        removal_task_id=removal_task_id,
+        pool_id=pool.id,
+        media_server_id=pool.media_server,
+        local_catalog_id=task.target_local_catalog_id,
+        archive_size=command.archive_size,
+        library_id=task.target_library_id,
+        parts=msgspec.to_builtins(command.parts),
+    )
+    draft.add(Backup, backup.id, moved)
+    if backup.parts:
+        _leave_on_cartridges(draft, backup, removal_task_id)
+    return backup.id
+
+
+def _leave_on_cartridges(draft: Draft, backup: Backup, removal_task_id: int) -> None:
+    """What stands on cartridges is nobody's from here on, and nothing is mounted for that: the Delete task is Done at once and says where it is."""
+    cartridges = [draft.state.find(TapeCartridge, one) for one in media.cartridges_of([backup])]
+    tags = media.named(one.volume_tag for one in cartridges if one is not None)
+    on = f"cartridge{'s' if len(cartridges) > 1 else ''} {tags}"
+    reason = f"its bytes stay on {on} until they are labelled again"
+    if any(one is not None and one.format == CartridgeFormat.LTFS for one in cartridges):
+        reason += "; on LTFS cartridges its files leave the index when they are written next"
+    assigned = TaskAssigned(
+        media_server_id=backup.media_server_id,
+        pool_id=backup.pool_id,
+        local_catalog_id=0,
+        backup_type=backup.backup_type,
+        parent_backup_id=0,
+        archive=backup.archive,
+        reason=f"the archive is on {on}",
+        rejected=[],
+    )
+    draft.add(Backup, backup.id, BackupBytesRemoved(0))
+    draft.add(Task, removal_task_id, assigned)
+    draft.add(Task, removal_task_id, TaskStatusChanged(TaskStatus.ASSIGNED, TaskStatus.DONE, reason))
 
 
 def record_verification(state: State, command: RecordVerification, context: Context) -> Decision:
@@ -162,6 +286,8 @@ def delete(state: State, command: DeleteBackups, context: Context) -> Decision:
         task_id = queue_deletion(draft, backup)
         task_ids.append(task_id)
         draft.add(Backup, backup_id, BackupDeleted(task_id, because_of[backup_id]))
+        if backup.parts:
+            _leave_on_cartridges(draft, backup, task_id)
     return draft.decision(ids=sorted(because_of), data={"task_ids": task_ids})
 
 
@@ -191,9 +317,10 @@ def _refuse_in_use(state: State, going: dict[int, int]) -> None:
     for task in state.active_tasks():
         for used in (task.backup_id, task.parent_backup_id):
             if used in going:
-                errors.setdefault(str(used), []).append(
-                    f"Backup {used} cannot be deleted: task {task.id} ({task.task_type}, {task.status}) needs it."
-                )
+                why = f"task {task.id} ({task.task_type}, {task.status}) needs it"
+                if task.task_type == TaskType.DELETE:  # of what a Move left behind
+                    why = f"task {task.id} removes its bytes in the pool it came from first"
+                errors.setdefault(str(used), []).append(f"Backup {used} cannot be deleted: {why}.")
     if errors:
         raise Refused(next(iter(errors.values()))[0], errors=errors, data={"ids": [int(one) for one in errors]})
 
@@ -217,6 +344,7 @@ def _can_end(task: Task) -> bool:
 DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     RecordBackup: record_backup,
     RecordVerification: record_verification,
+    RecordCopy: record_copy,
     ChangeStoreUntil: change_store_until,
     DeleteBackups: delete,
     RecordBytesRemoved: record_bytes_removed,

@@ -22,7 +22,15 @@ from rbcore.errors import InvalidRequest, NotAllowedNow, NotFound
 from rbcore.events import TaskNoted, TaskRemoved, TaskStatusChanged
 from rbcore.state import State
 from rbcore.task import ATTEMPTS_MAX, GIVEN_OUT, already_reached, killed_status, require, step
-from rbcore.vocabulary import BACKUP_TASKS, REMOVAL_WORDS, RUNNING_STATUSES, TASK_STATUSES, TaskStatus, TaskType
+from rbcore.vocabulary import (
+    BACKUP_TASKS,
+    COPY_TASKS,
+    REMOVAL_WORDS,
+    RUNNING_STATUSES,
+    TASK_STATUSES,
+    TaskStatus,
+    TaskType,
+)
 
 REMOVED_TASKS_MAX: Final = 10_000
 """Tasks that one removal by status word takes. The reply says how many are left."""
@@ -30,6 +38,7 @@ SIDES: Final = ("server", "client")
 SEVERITIES: Final = ("info", "warning", "error")
 _ENDED_BY: Final = {
     **dict.fromkeys(BACKUP_TASKS, "RecordBackup"),
+    **dict.fromkeys(COPY_TASKS, "RecordCopy"),
     TaskType.VERIFY: "RecordVerification",
     TaskType.DELETE: "RecordBytesRemoved",
 }

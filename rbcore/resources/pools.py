@@ -76,7 +76,7 @@ def _has_catalogs(state: State, pool: Entity) -> str | None:
 
 
 def _has_tasks(state: State, pool: Entity) -> str | None:
-    tasks = [task for task in state.active_tasks() if task.pool_id == pool.id]
+    tasks = [task for task in state.active_tasks() if pool.id in (task.pool_id, task.target_pool_id)]
     return f"tasks that have not ended need it (ids {ids_of(tasks)})" if tasks else None
 
 
@@ -216,7 +216,11 @@ def _has_archives(state: State, catalog: Entity) -> str | None:
 
 
 def _has_work(state: State, catalog: Entity) -> str | None:
-    tasks = [task for task in state.active_tasks() if task.local_catalog_id == catalog.id]
+    tasks = [
+        task
+        for task in state.active_tasks()
+        if catalog.id in (task.local_catalog_id, task.target_local_catalog_id)
+    ]
     return f"tasks that have not ended work there (ids {ids_of(tasks)})" if tasks else None
 
 

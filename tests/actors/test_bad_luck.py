@@ -201,8 +201,7 @@ async def test_a_client_reads_only_what_its_task_is_about(tmp_path: Path) -> Non
             task_id=0,
             client_id=client.id,
             archive=mine.archive,
-            catalog_id=mine.local_catalog_id,
-            readable={mine.archive: mine.local_catalog_id},
+            readable={mine.archive: mine},
         )
         network = ClientNetwork((tmp_path / "pki" / "ca.pem").read_text())
         channel = DataChannel(await network.dial_data("127.0.0.1", daemon.actors.data_port))

@@ -110,11 +110,11 @@ def test_the_host_name_of_a_client_is_a_hint(world: World) -> None:
 
 
 def test_pools_without_a_data_plane_are_refused_by_name(world: World) -> None:
-    world.run(CreateRecord(resource="pool_list", fields={"pool_name": "tapes", "pool_type": "Tape library"}))
-    (said,) = refusal(world, pool="tapes")["pool"]
+    world.run(CreateRecord(resource="pool_list", fields={"pool_name": "own", "pool_type": "Client defined"}))
+    (said,) = refusal(world, pool="own")["pool"]
     assert said == (
-        "Pool 'tapes' is of the type Tape library, LTFS, to which this release cannot write yet; "
-        "name a pool of the type File system."
+        "Pool 'own' is of the type Client defined, to which this release cannot write yet; "
+        "name a pool of the type File system, Tape library, LTFS, Tape library, Native."
     )
 
 
