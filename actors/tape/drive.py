@@ -175,6 +175,7 @@ class DriveActor:
     async def _mount(self, order: MountCartridge) -> Mounted:
         if self.desk.cartridge_id:
             raise NotAllowedNow(f"Drive {self.drive_id} holds cartridge {self.desk.cartridge_id} already.")
+        self.desk.failure = ""
         await self._recorder.intend(
             BeginMount(
                 drive_id=self.drive_id,

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import trio
 from msgspec.structs import replace as changed
 
@@ -23,7 +24,6 @@ from eventlog.memory_store import MemoryStore
 from rbcore.commands import (
     AddTapeLibrary,
     AdvanceTask,
-    Command,
     Context,
     CreateRecord,
     Initialise,
@@ -34,6 +34,7 @@ from rbcore.commands import (
 from rbcore.decide import decide
 from rbcore.decide.decision import Decision, Draft
 from rbcore.entities import Backup, LibrarySlot, TapeCartridge, TapeDrive, TapeLibrary, TapeTask, Task
+from rbcore.errors import Unavailable
 from rbcore.events import BackupPlaced, BackupRecorded, TaskAssigned, TaskPlaced, TaskQueued, TaskStatusChanged
 from rbcore.state import State
 from rbcore.vocabulary import PoolType, TapeTaskType, TaskStatus
@@ -42,7 +43,7 @@ from tests.archive.samples import sealed_archive
 SERVER_ID = "0123456789abcdef"
 
 
-class PutTask(Command, frozen=True, kw_only=True):
+class PutTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task that is Assigned to the library, as dispatching would leave it."""
 
     task_type: str
@@ -52,7 +53,7 @@ class PutTask(Command, frozen=True, kw_only=True):
     backup_id: int = 0
 
 
-class PutBackup(Command, frozen=True, kw_only=True):
+class PutBackup(msgspec.Struct, frozen=True, kw_only=True):
     task_id: int
     library_id: int
     archive: str
@@ -181,7 +182,7 @@ class Site:
         await self.execute(QueueTapeWork(task_type=TapeTaskType.WRITE, task_id=task_id, library_id=library_id))
         await self.until(lambda: self.granted(task_id) or self.suspended(task_id), f"task {task_id} may write")
         if self.suspended(task_id):
-            raise AssertionError(self.one(Task, task_id).status_reason)
+            raise Unavailable(self.one(Task, task_id).status_reason)
         blocks = make_blocks(archive, sizes, self.world.randomness.token_bytes)
         async with self.tape.writer(self.one(Task, task_id), archive.hex()) as sink:
             for block in blocks:
