@@ -34,6 +34,7 @@ from rbcore.commands import (
     QueueTapeWork,
     RecordBytesRemoved,
     RecordCopy,
+    RecoverTapeTasks,
     RecoverTasks,
     Reply,
 )
@@ -133,6 +134,8 @@ class Dispatcher:
         self._latest: dict[int, Envelope] = {}
         """Newest event of each task that has not ended: the cause of what is done about it."""
         self._wake = trio.Event()
+        self.has_recorded_start = trio.Event()
+        """What the last run left is recorded: from here on others may begin, too."""
         self._looks = self._begun = self._failed = self._swept_bytes = 0
         sessions.on_presence = self.look_again
         works.on_end = self._work_ended
@@ -177,12 +180,14 @@ class Dispatcher:
         while not self._sessions.admitting:
             try:
                 await self._execute(AllAgentsGone())
+                await self._execute(RecoverTapeTasks())
                 await self._execute(RecoverTasks())
             except Unavailable as error:
                 _log.warning("the daemon cannot begin its work yet: %s", error.message)
                 await trio.sleep(backoff.next_seconds())
             else:
                 self._sessions.admitting = True
+                self.has_recorded_start.set()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

@@ -216,8 +216,12 @@ def _refuse_copy(state: State, task_type: str, backup: Backup, pool: Pool, *, in
             raise Refused(
                 f"{prefix}: task {task.id} ({task.task_type}, {task.status}) is copying that archive; wait for its end."
             )
-    if task_type == TaskType.MOVE and state.find(PendingRemoval, backup.id) is not None:
-        raise Refused(f"{prefix}: it was moved before, and its bytes in the pool it came from are not removed yet.")
+    removal = state.find(PendingRemoval, backup.id)
+    if task_type == TaskType.MOVE and removal is not None:
+        raise Refused(
+            f"{prefix}: it was moved before, and its bytes in the pool it came from are not removed yet; wait for task "
+            f"{removal.task_id}, or restart it."
+        )
     for catalog_id in sorted(state.indexes.catalogs_of_pool.get(pool.id, ())):
         if (backup.archive, catalog_id) in state.indexes.by_key[PendingRemoval.KIND]:
             catalog = get(state, LocalCatalog, catalog_id, "catalog")

@@ -28,9 +28,11 @@ from rbcore.commands import (
     DeleteRecords,
     KillTask,
     PauseTask,
+    QueueCopy,
     QueueRestore,
     QueueVerification,
     RecordBytesRemoved,
+    RecordCopy,
     RecordVerification,
     RecoverTasks,
     RemoveTasks,
@@ -40,6 +42,7 @@ from rbcore.dispatch import (
     AnyStep,
     AssignStep,
     ContinueStep,
+    CopyStep,
     EndKillStep,
     Facts,
     PauseStep,
@@ -51,9 +54,18 @@ from rbcore.dispatch import (
     VerifyStep,
     next_steps,
 )
-from rbcore.entities import Backup, LocalCatalog, Task, UnauthorisedClient
+from rbcore.entities import Backup, LocalCatalog, PendingRemoval, Pool, Task, UnauthorisedClient
 from rbcore.errors import InvalidRequest, NotAllowedNow, NotFound, Refused
-from rbcore.vocabulary import BACKUP_TASKS, BACKUP_TYPES, CRYPTO, RUNNING_STATUSES, TERMINAL_STATUSES, TaskType
+from rbcore.vocabulary import (
+    BACKUP_TASKS,
+    BACKUP_TYPES,
+    CLIENT_TASKS,
+    COPY_TASKS,
+    CRYPTO,
+    RUNNING_STATUSES,
+    TERMINAL_STATUSES,
+    TaskType,
+)
 from tests.core.world import PLENTY_BYTES, World, archive_of, hello_of, replay
 
 AGENTS = {"525a99154f3505a2": "alpha", "55e05458152af100": "beta"}
@@ -70,6 +82,8 @@ class Domain(RuleBasedStateMachine):
         self.under_way: set[int] = set()
         self.told_to_pause: set[int] = set()
         self.told_to_stop: set[int] = set()
+        self.world.run(CreateRecord(resource="pool_list", fields={"pool_name": "Second", "pool_type": "File system"}))
+        self.add_catalog(9, "Second")
         for hwid in AGENTS:
             self.connect(hwid)
         for backup_type in history:
@@ -100,7 +114,7 @@ class Domain(RuleBasedStateMachine):
         client_id = self.pick(data, "client")
         self.ask(AgentGone(client_id=client_id, reason="lost"))
         for task in self.world.state.active_tasks():
-            if task.id in self.under_way and task.client_id == client_id and task.task_type != TaskType.VERIFY:
+            if task.id in self.under_way and task.client_id == client_id and task.task_type in CLIENT_TASKS:
                 self.ended(task.id)
 
     @rule()
@@ -133,6 +147,10 @@ class Domain(RuleBasedStateMachine):
     def queue_verification(self, data: st.DataObject) -> None:
         self.ask(QueueVerification(backup_id=self.pick(data, "backup")))
 
+    @rule(data=st.data(), pool=st.sampled_from(["Default", "Second"]), move=st.booleans())
+    def queue_copy(self, data: st.DataObject, pool: str, move: bool) -> None:
+        self.ask(QueueCopy(backup_id=self.pick(data, "backup"), pool_name=pool, move=move))
+
     @rule(data=st.data(), verb=st.sampled_from([PauseTask, ContinueTask, KillTask]))
     def order(self, data: st.DataObject, verb: Any) -> None:
         self.ask(verb(task_id=self.pick(data, "task")))
@@ -151,9 +169,9 @@ class Domain(RuleBasedStateMachine):
         kind = {"clients": "client", "storage_local_catalogs": "local_catalog", "pool_list": "pool"}[resource]
         self.ask(DeleteRecords(resource=resource, ids=[self.pick(data, kind)]))
 
-    @rule(number=st.integers(0, 3))
-    def add_catalog(self, number: int) -> None:
-        fields = {"path": f"/srv/{number}", "pool": "Default"}
+    @rule(number=st.integers(0, 3), pool=st.sampled_from(["Default", "Default", "Second"]))
+    def add_catalog(self, number: int, pool: str) -> None:
+        fields = {"path": f"/srv/{number}", "pool": pool}
         self.ask(CreateRecord(resource="storage_local_catalogs", fields=fields))
 
     # --- the dispatcher ----------------------------------------------------------------------------------------------
@@ -188,7 +206,7 @@ class Domain(RuleBasedStateMachine):
             case StartOnClientStep():
                 self.under_way.add(task_id)
                 self.report(task_id, "At_Client")
-            case VerifyStep() | RemoveBytesStep():
+            case VerifyStep() | RemoveBytesStep() | CopyStep():
                 self.under_way.add(task_id)
                 self.report(task_id, "Execution")
             case RetryStep():
@@ -240,6 +258,10 @@ class Domain(RuleBasedStateMachine):
         elif task.task_type == TaskType.VERIFY:
             status = "Trusted" if task.id % 3 else "Broken"
             self.world.run(RecordVerification(task_id=task.id, status=status, bytes_read=1, findings=[]))
+        elif task.task_type in COPY_TASKS:
+            backup = self.world.state.find(Backup, task.backup_id)
+            assert backup is not None, "a backup that is copied stays"
+            self.world.run(RecordCopy(task_id=task.id, archive_size=1_000, root=backup.root))
         elif task.task_type == TaskType.DELETE:
             self.world.run(RecordBytesRemoved(backup_id=task.backup_id, bytes_removed=1))
         else:
@@ -255,11 +277,13 @@ class Domain(RuleBasedStateMachine):
             assert not backup.ref_id or state.find(Backup, backup.ref_id) is not None
             assert state.find(LocalCatalog, backup.local_catalog_id) is not None
         for task in state.active_tasks():
-            if task.task_type in (TaskType.RESTORE, TaskType.VERIFY):
+            if task.task_type in (TaskType.RESTORE, TaskType.VERIFY, *COPY_TASKS):
                 assert state.find(Backup, task.backup_id) is not None
             assert not task.parent_backup_id or state.find(Backup, task.parent_backup_id) is not None
-        archives = [one.archive for one in state.all(Backup)]
+        archives = [(one.archive, one.pool_id) for one in state.all(Backup)]
         assert len(set(archives)) == len(archives)
+        places = {(one.archive, one.local_catalog_id) for one in state.all(Backup)}
+        assert not places & {(one.archive, one.local_catalog_id) for one in state.all(PendingRemoval)}
 
     @invariant()
     def steps_are_about_tasks_that_live(self) -> None:
@@ -277,8 +301,10 @@ class Domain(RuleBasedStateMachine):
         """Agents return, catalogs have room, nobody gives orders: then there is an end."""
         for hwid in AGENTS:
             self.connect(hwid)
-        if not self.world.state.tables["local_catalog"]:
-            self.world.run(CreateRecord(resource="storage_local_catalogs", fields={"path": "/new", "pool": "Default"}))
+        for pool in self.world.state.all(Pool):
+            if not self.world.state.indexes.catalogs_of_pool.get(pool.id):
+                fields = {"path": f"/new/{pool.id}", "pool": pool.pool_name}
+                self.world.run(CreateRecord(resource="storage_local_catalogs", fields=fields))
         for task in self.world.state.tasks_in("Paused"):
             self.world.run(ContinueTask(task_id=task.id))
         for _ in range(ROUNDS_TO_REST_MAX):
