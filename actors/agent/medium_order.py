@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from actors.agent.restore_plan import (
@@ -193,25 +194,32 @@ class PassCutter:
 
     def _add_pieces(self, job: LargeJob, extents: Iterable[Extent], *, complete: bool) -> None:
         """Cut where the blocks do not follow each other, too: what lies between them can be read in its turn."""
-        ordered = sorted(extents, key=_order)
-        start = length = 0
-        blocks = 1
-        for at in range(1, len(ordered) + 1):
-            length += ordered[at - 1].length
-            if at < len(ordered):
-                (archive, block), (archive_before, block_before) = _order(ordered[at]), _order(ordered[at - 1])
-                anew = archive != archive_before or block != block_before
-                follows = archive == archive_before and block <= block_before + 1
-                if follows and length < UNIT_CONTENT_BYTES and (not anew or blocks < UNIT_BLOCKS):
-                    blocks += anew
-                    continue
-            piece = sorted(ordered[start:at], key=lambda extent: extent.file_offset)
-            self._items.append(_Item(_order(ordered[start]), piece, job.entry, job))
-            start, length, blocks = at, 0, 1
+        piece: list[Extent] = []
+        archive = block = -1
+        blocks = length = 0
+        for extent in sorted(extents, key=_order):
+            anew = extent.block != block or extent.archive != archive
+            if piece and (
+                length >= UNIT_CONTENT_BYTES
+                or (anew and (blocks >= UNIT_BLOCKS or extent.block != block + 1 or extent.archive != archive))
+            ):
+                self._put_piece(job, piece)
+                piece, blocks, length = [], 0, 0
+                anew = True
+            archive, block = extent.archive, extent.block
+            blocks += anew
+            length += extent.length
+            piece.append(extent)
+        self._put_piece(job, piece)
         self._large_files += 1
         self._held_bytes += _held_bytes(job.entry)
         if complete:
             self._complete.add(job)
+
+    def _put_piece(self, job: LargeJob, piece: list[Extent]) -> None:
+        order = _order(piece[0])
+        piece.sort(key=attrgetter("file_offset"))
+        self._items.append(_Item(order, piece, job.entry, job))
 
     def _flush(self) -> Iterator[RestoreUnit]:
         """The window's units: by block numbers, then what had to wait for them."""
@@ -220,7 +228,7 @@ class PassCutter:
         self._held_bytes = self._large_files = 0
         if bare.names:
             yield bare
-        items.sort(key=lambda item: item.order)
+        items.sort(key=attrgetter("order"))
         pieces_left = Counter(item.job for item in items if item.job in complete)
         unit = RestoreUnit()
         for item in items:
