@@ -24,9 +24,9 @@ from actors.jobs import Jobs
 from actors.journal import JournalActor
 from actors.link import Network
 from actors.places import Places
-from actors.port import TapeStore
 from actors.storage import Storages
 from actors.supervisor import RestartPolicy, Supervisor
+from actors.tape.libraries import TapeSite
 from actors.works import Works
 from drivers.directory_store import DirectoryStore, initialise_catalog
 from rbcore.archive.store import ArchiveStore
@@ -58,6 +58,7 @@ class DaemonActors:
     dispatcher: Dispatcher
     storages: Storages
     places: Places
+    tape: TapeSite | None
     works: Works
     data: DataChannelServer
     bus: Bus
@@ -100,12 +101,12 @@ async def daemon_actors(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     policy: RestartPolicy | None = None,
     on_giving_up: Callable[[str, str], Awaitable[None]] | None = None,
-    tape: Callable[[Bus], TapeStore] | None = None,
+    tape: Callable[[Bus], TapeSite] | None = None,
 ) -> AsyncIterator[DaemonActors]:
     """All actors over a recovered journal; they run while the block does.
 
     ``on_giving_up(name, reason)``: an actor failed too often; without it that ends the daemon, which is then started anew.
-    ``tape(bus)``: the archives on cartridges; without it what needs them is ``Unavailable``.
+    ``tape(bus)``: the tape libraries, made but not run; without it what needs cartridges is ``Unavailable``.
     """
     bus = Bus(host_name, world)
     works = Works(journal, world)
@@ -122,7 +123,8 @@ async def daemon_actors(
 
         jobs = Jobs()
         storages = Storages(journal, bus, world, open_store, start, jobs=jobs, on_progress=progress)
-        places = Places(storages, tape(bus) if tape is not None else None)
+        site = tape(bus) if tape is not None else None
+        places = Places(storages, site)
         data = DataChannelServer(journal, works, places, world)
         dispatcher = Dispatcher(journal, works, sessions, storages, places, jobs, world)
         sessions.data_port = await nursery.start(
@@ -131,6 +133,13 @@ async def daemon_actors(
         listener = await network.listen_control(ports.host, ports.control)
         nursery.start_soon(listener.serve, sessions.serve)
         start("dispatcher", dispatcher.run)
+
+        async def run_tape(tape_site: TapeSite) -> None:
+            await dispatcher.has_recorded_start.wait()
+            await tape_site.run()
+
+        if site is not None:
+            start("tape", functools.partial(run_tape, site))
         try:
             yield DaemonActors(
                 journal=journal,
@@ -139,6 +148,8 @@ async def daemon_actors(
                 dispatcher=dispatcher,
                 storages=storages,
                 places=places,
+                jobs=jobs,
+                tape=site,
                 works=works,
                 data=data,
                 bus=bus,

@@ -53,8 +53,10 @@ class Jobs:
     def __init__(self) -> None:
         self._by_task: dict[int, Job] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_task)
+    @property
+    def paused(self) -> int:
+        """How many of them are paused."""
+        return sum(1 for job in self._by_task.values() if job.paused)
 
     def steer(self, task_id: int, verb: str) -> bool:
         """False: there is no such job."""

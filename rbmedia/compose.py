@@ -20,11 +20,15 @@ from pathlib import Path
 import trio
 from quart_trio import QuartTrio
 
+from actors.bus import Bus
 from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_stores
 from actors.journal import JournalActor
 from actors.network import ServerNetwork
 from actors.supervisor import RestartPolicy, Supervisor
+from actors.tape.libraries import TapeSite
 from drivers.allocator import keep_freed_memory
+from drivers.directory_store import DirectoryStore, initialise_catalog
+from drivers.scsi.devices import HostScsiDevices
 from drivers.tls import Authority, open_authority
 from drivers.volume import DirectoryVolume
 from drivers.world import RealWorld
@@ -34,7 +38,6 @@ from eventlog.views.projector import Projector
 from eventlog.views.reader import SqliteViewReader
 from httpapi.application import create_app
 from httpapi.credentials import VolumeCredentials
-from httpapi.no_tape import NoTapeLibraries
 from httpapi.server import Listen, Serving, serve
 from httpapi.services import Services
 from httpapi.services import Settings as HttpSettings
@@ -88,15 +91,17 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                 ports=_agents_ports(settings),
                 server_id=server_id,
                 on_giving_up=_given_up,
+                tape=functools.partial(_tape_site, settings, home, journal, world, server_id),
             ) as actors,
         ):
+            assert actors.tape is not None, "it was asked for"
             app = create_app(
                 Services(
                     journal=journal,
                     views=views,
                     sessions=actors.sessions,
                     contents=actors.contents,
-                    tape=NoTapeLibraries(),
+                    tape=actors.tape,
                     tokens=Tokens(world.clock, world.randomness),
                     credentials=credentials,
                     clock=world.clock,
@@ -200,6 +205,27 @@ async def _keep_agent(home: Home) -> None:
                 await process.stdin.aclose()
         log.warning("the agent of this host ended with code %d; it is started again", code)
         await trio.sleep(AGENT_RESTART_SECONDS)
+
+
+def _tape_site(
+    settings: Settings, home: Home, journal: JournalActor, world: RealWorld, server_id: str, bus: Bus
+) -> TapeSite:
+    return TapeSite(
+        journal,
+        bus,
+        world,
+        HostScsiDevices(settings.iscsi_targets.split(), world.threads),
+        functools.partial(_open_kept, home, server_id),
+        server_id=server_id,
+        software=f"rbmedia {__version__}",
+    )
+
+
+def _open_kept(home: Home, server_id: str) -> DirectoryStore:
+    """Where the manifests of archives on cartridges are kept. Blocking."""
+    volume, name = DirectoryVolume(home.kept_of_tape), f"{server_id}/kept of tape"
+    initialise_catalog(volume, name)
+    return DirectoryStore(volume, name)
 
 
 def _volume(path: str) -> DirectoryVolume:

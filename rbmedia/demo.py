@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,10 +29,12 @@ from rbmedia.cli.shell import byte_text
 from rbmedia.cli.work import find_client, task_id_of
 from rbmedia.client import ApiError, RestClient
 from rbmedia.compare import Description, Difference, describe, differences
+from rbmedia.demo_tape import POOL, DemonstrationLibrary, loopback_library
 from rbmedia.endpoint import Endpoint, read_endpoint
 from rbmedia.exits import CommandFailed, Exit
 from rbmedia.scratch import Scratch
 from rbmedia.settings import BadSetting, Home, load_settings
+from rbmedia.telling import say
 from rbmedia.waiting import end_of_task
 
 START_SECONDS = 60.0
@@ -52,14 +54,15 @@ class Made:
 class MainJob:
     """``home`` may have been used before: everything a run makes lies in a folder of its own below ``home/runs``."""
 
-    def __init__(self, home: Home, directory: Path) -> None:
+    def __init__(self, home: Home, directory: Path, pool: str = "Default") -> None:
         self._home = home
         self._directory = directory
+        self._pool = pool
         self._run = _next_folder(home.path / "runs")
         self._owners = os.geteuid() == 0
         self._wrong = 0
 
-    def carry_out(self, client: RestClient) -> bool:
+    def carry_out(self, client: RestClient, *, before_restores: Callable[[], None] = lambda: None) -> bool:
         """The whole job on a client that is logged in; whether everything was identical."""
         agent = self._agent(client)
         say(f"protected host {agent}")
@@ -74,6 +77,7 @@ class MainJob:
         # Nobody changes the directory; should somebody else do so meanwhile, the names in question are looked at again.
         made.append(self._back_up(client, agent, self._directory, "incremental", made[0].wanted))
         made.append(self._back_up(client, agent, scratch.root, "incremental"))
+        before_restores()
         for one in made:
             self._restore(client, agent, one)
         shutil.rmtree(self._run, ignore_errors=True) if not self._wrong else None
@@ -109,7 +113,7 @@ class MainJob:
                     "resource": str(tree),
                     "client": agent,
                     "backup_type": backup_type,
-                    "pool": "Default",
+                    "pool": self._pool,
                     "crypto": "AES-256-GCM",
                     "priority": 100,
                     "storage_duration": "1 year",
@@ -177,12 +181,15 @@ class MainJob:
 def main(arguments: list[str]) -> int:
     """Parse, start, do the job, serve until Ctrl-C unless ``--once``. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/run", description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
+    parser.add_argument(
+        "--tape", action="store_true", help="to cartridges of a library on loopback, and back from them"
+    )
     parser.add_argument("--once", action="store_true", help="end after the job instead of serving until Ctrl-C")
     parser.add_argument("directory", nargs="?", type=Path, default=Path(sysconfig.get_path("stdlib")), metavar="DIR")
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _run(parsed.directory, once=parsed.once)
+        return _run(parsed.directory, once=parsed.once, tape=parsed.tape)
     except (CommandFailed, BadSetting) as error:
         say(f"failed: {error}")
         return error.code if isinstance(error, CommandFailed) else Exit.USAGE
@@ -191,7 +198,7 @@ def main(arguments: list[str]) -> int:
         return Exit.INTERRUPTED
 
 
-def _run(directory: Path, *, once: bool) -> int:
+def _run(directory: Path, *, once: bool, tape: bool) -> int:
     directory = directory.expanduser().resolve()
     settings = load_settings()
     home = Home(settings.home)
@@ -205,27 +212,42 @@ def _run(directory: Path, *, once: bool) -> int:
     home.make()
     say(f"rbmedia {__version__}, data under {home.path}")
     password = _password(home, settings.superuser_password)
-    with _daemon(home, password) as endpoint:
-        say(f"daemon and agent are running: {endpoint.url} (process {endpoint.process})")
-        with RestClient(
-            endpoint.url, Path(endpoint.ca_certificate), password_of=lambda: ("rubackup", password)
-        ) as client:
-            try:
-                client.login("rubackup", password)
-            except ApiError as error:
-                raise CommandFailed(
-                    f"The daemon in {home.path} refused the login of rubackup: {error.message}. Its password was chosen at the "
-                    "first start; give that one in RBMEDIA_SUPERUSER_PASSWORD.",
-                    Exit.NO_ACCESS,
-                ) from None
-            good = MainJob(home, directory).carry_out(client)
-        if not good:
-            say("NOT identical: see the differences above; the restored trees were kept")
-            return Exit.FAILED
-        say("identical")
-        if not once:
-            _serve(endpoint, home)
+    with contextlib.ExitStack() as stack:
+        library = stack.enter_context(loopback_library(home.path / "tape-library")) if tape else None
+        with _daemon(home, password, library.target if library is not None else "") as endpoint:
+            say(f"daemon and agent are running: {endpoint.url} (process {endpoint.process})")
+            good = _do_the_job(home, directory, endpoint, password, library)
+            if not good:
+                say("NOT identical: see the differences above; the restored trees were kept")
+                return Exit.FAILED
+            if library is None or not once:
+                say("identical")
+            if not once:
+                _serve(endpoint, home)
+        if library is not None and once:
+            library.read_without_the_server()
+            say("identical")
     return Exit.OK
+
+
+def _do_the_job(
+    home: Home, directory: Path, endpoint: Endpoint, password: str, library: DemonstrationLibrary | None
+) -> bool:
+    with RestClient(endpoint.url, Path(endpoint.ca_certificate), password_of=lambda: ("rubackup", password)) as client:
+        try:
+            client.login("rubackup", password)
+        except ApiError as error:
+            raise CommandFailed(
+                f"The daemon in {home.path} refused the login of rubackup: {error.message}. Its password was chosen at the "
+                "first start; give that one in RBMEDIA_SUPERUSER_PASSWORD.",
+                Exit.NO_ACCESS,
+            ) from None
+        if library is None:
+            return MainJob(home, directory).carry_out(client)
+        library.add(client)
+        good = MainJob(home, directory, POOL).carry_out(client, before_restores=lambda: library.unload(client))
+        library.report(client)
+        return good
 
 
 def _serve(endpoint: Endpoint, home: Home) -> None:
@@ -241,10 +263,12 @@ def _serve(endpoint: Endpoint, home: Home) -> None:
 
 
 @contextlib.contextmanager
-def _daemon(home: Home, password: str) -> Iterator[Endpoint]:
+def _daemon(home: Home, password: str, iscsi_targets: str = "") -> Iterator[Endpoint]:
     """A daemon with its agent on ``home``, stopped in order at the end."""
     console = home.messages / "console.log"
     environment = {**os.environ, "RBMEDIA_HOME": str(home.path), "RBMEDIA_SUPERUSER_PASSWORD": password}
+    if iscsi_targets:
+        environment["RBMEDIA_ISCSI_TARGETS"] = iscsi_targets
     with open(console, "wb") as output:
         command = ["serve", "--with-agent", "--until-stdin-closes", "--control-port", "0", "--data-port", "0"]
         child = companion.start(command, output=output, environment=environment)
@@ -334,10 +358,6 @@ def _until(seconds: float, complaint: str) -> Iterator[None]:
 
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ from rbcore.commands import (
     DriveFacts,
     ImportCartridges,
     QueueTapeWork,
-    RecoverTapeTasks,
     SetLibraryStatus,
 )
 from rbcore.entities import (
@@ -102,8 +101,7 @@ class TapeSite:
     # --- life --------------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled."""
-        await self._recorder.outcome(RecoverTapeTasks())
+        """Until cancelled. What the last run left (``RecoverTapeTasks``) has been recorded."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
             nursery.start_soon(self._forget_for_ever)

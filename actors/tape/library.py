@@ -486,6 +486,9 @@ class LibraryActor:
         async def work() -> str:
             target = self._target_of(task)
             reason = f"{task.task_type} ordered by an operator (tape task {task.id})"
+            cartridge = self._state.find(TapeCartridge, task.cartridge_id)
+            if cartridge is not None and cartridge.slot_id == target.id:
+                return f"it lies in element {target.address}"  # the dismount has put it there
             await self.ask_changer(
                 MoveCartridge(cartridge_id=task.cartridge_id, to_slot_id=target.id, reason=reason, tape_task_id=task.id)
             )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from drivers.scsi.iscsi import IscsiAddress, IscsiTransport
 from drivers.scsi.sg_io import SgTransport

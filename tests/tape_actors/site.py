@@ -29,6 +29,7 @@ from rbcore.commands import (
     Initialise,
     Order,
     QueueTapeWork,
+    RecoverTapeTasks,
     Reply,
 )
 from rbcore.decide import decide
@@ -254,6 +255,7 @@ async def running_site(
             software="rbmedia test",
         )
         site = Site(journal, tape, library, world)
+        await site.execute(RecoverTapeTasks())
         nursery.start_soon(tape.run)
         if not any(True for _ in journal.state.all(TapeLibrary)):
             await add_library(site, pool_type, cartridges=cartridges)
