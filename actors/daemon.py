@@ -59,6 +59,7 @@ class DaemonActors:
     storages: Storages
     places: Places
     tape: TapeSite | None
+    jobs: Jobs
     works: Works
     data: DataChannelServer
     bus: Bus
