@@ -189,7 +189,9 @@ class LibraryBench(Bench):
     async def _take_stock(self, sites: Sequence[Element]) -> None:
         """What is in the drives already, and where it belongs: where it came from, or any free slot."""
         slots = {one.address: one for one in await self._status(ElementType.STORAGE)}
-        free = [address for address, one in slots.items() if not one.full and one.accessible]
+        free = [
+            address for address, one in slots.items() if not one.full
+        ]  # some changers call empty slots inaccessible
         for site in sites:
             bay = next((one for one in self.bays if one.element == site.address), None)
             if not site.full:

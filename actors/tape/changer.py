@@ -142,7 +142,7 @@ class ChangerActor:
     async def _empty_hand(self, elements: list[Element]) -> bool:
         """A robot that jammed may still hold a cartridge: it is put into a slot. Whether anything moved."""
         held = [one for one in elements if one.type is ElementType.TRANSPORT and one.full]
-        free = [one for one in elements if one.type is ElementType.STORAGE and not one.full and one.accessible]
+        free = [one for one in elements if one.type is ElementType.STORAGE and not one.full]
         moved = False
         for hand, slot in zip(held, free, strict=False):
             try:

@@ -130,6 +130,13 @@ class DriveActor:
         return drive
 
     async def aclose(self) -> None:
+        """End the session, so that the cartridge says itself what is on it; it stays in the drive. Bounded by the caller."""
+        session = self.desk.shut()
+        if session is not None:
+            try:
+                await session.close()
+            except RbError as error:
+                _log.warning("drive %d: the session was not closed in order: %s", self.drive_id, error.message)
         await self._drive.aclose()
 
     # --- as an actor -------------------------------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ MOUNT_TRIES_MAX: Final = 5
 """Mounts in a row that did not work out for one Write; then its task is told."""
 LOOK_SECONDS_MAX: Final = 3600.0
 PROBE_SECONDS: Final = 30.0
-CLOSE_SECONDS_MAX: Final = 10.0
+CLOSE_SECONDS_MAX: Final = 15.0
+"""An index takes seconds on a real drive; the daemon may be given twenty to stop."""
 MAILBOX_BOUND: Final = 64
 ROBOT_SECONDS_MAX: Final = 2 * 3600.0
 DRIVE_SECONDS_MAX: Final = 48 * 3600.0
