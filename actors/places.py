@@ -35,6 +35,10 @@ class Places:
             return self._tape().reader(backup, task_id)
         return self._storages.get(backup.local_catalog_id).reader(backup.archive)
 
+    def medium(self, backup: Backup, task_id: int) -> AbstractAsyncContextManager[ArchiveSource]:
+        """The same for a backup on cartridges, with nothing taken from what is kept beside them: what a verification reads."""
+        return self._tape().reader(backup, task_id, medium_only=True)
+
     def sink(self, task: Task, archive: str) -> AbstractAsyncContextManager[ArchiveSink]:
         """Write an archive where the task was assigned. Raises ``Unavailable``, ``NotAllowedNow`` while it is being written already."""
         is_backup = task.task_type in BACKUP_TASKS

@@ -112,9 +112,12 @@ class TapeStore(Protocol):
     def writer(self, task: Task, archive: str) -> AbstractAsyncContextManager[ArchiveSink]:
         """A new archive in the task's library and pool. Raises ``Unavailable`` when the task has no drive (any more)."""
 
-    def reader(self, backup: Backup, task_id: int) -> AbstractAsyncContextManager[ArchiveSource]:
+    def reader(
+        self, backup: Backup, task_id: int, *, medium_only: bool = False
+    ) -> AbstractAsyncContextManager[ArchiveSource]:
         """An archive of the repository. Manifest and trailer come without a mount where the daemon still has them; what else is read waits for the
-        cartridge. ``task_id`` 0: only what needs no mount; the rest raises ``Unavailable``."""
+        cartridge. ``task_id`` 0: only what needs no mount; the rest raises ``Unavailable``. ``medium_only``: every block comes from the cartridges themselves, as a
+        verification wants it."""
 
     def forget(self, archive: str) -> None:
         """Nobody needs the archive any more: what is kept of it beside the cartridges goes."""

@@ -85,7 +85,7 @@ class Verifier:
     async def _on_tape(self, task_id: int, backup: Backup) -> Found:
         reading = _Reading(backup, self._cartridge_of(backup), self._world)
         with self._jobs.run(task_id) as job:
-            async with self._places.source(backup, task_id) as source:
+            async with self._places.medium(backup, task_id) as source:
                 await reading.run(job, source, lambda count: self._on_progress(task_id, count))
         return reading.found
 
@@ -106,22 +106,30 @@ class _Reading:
 
     def __init__(self, backup: Backup, tag_of: Callable[[int], str], world: World) -> None:
         self._archive_id = bytes.fromhex(backup.archive)
+        self._blocks = backup.blocks
         self._root = RootHasher(self._archive_id)
         self._tag_of = tag_of
         self._world = world
         self._findings: list[str] = []
-        self._damaged = 0
+        self._damaged = self._named = 0
+        """Blocks that are; and those of them that a finding tells of."""
         self._bytes_read = 0
 
     @property
     def found(self) -> Found:
         findings = list(self._findings)
-        if self._damaged > len(findings):
-            findings.append(f"... and {self._damaged - len(findings)} more damaged blocks")
+        if self._named < self._damaged:
+            findings.append(f"... and {self._damaged - self._named} more damaged blocks")
         return Found(b"" if self._damaged else self._root.value, self._bytes_read, findings)
 
     async def run(self, job: Job, source: ArchiveSource, on_progress: Callable[[int], None]) -> None:
         numbers = await source.block_numbers()
+        if len(numbers) < self._blocks:
+            self._damaged += self._blocks - len(numbers)
+            self._named += self._blocks - len(numbers)
+            self._findings.append(
+                f"{self._blocks - len(numbers)} of {self._blocks} blocks are not found on the cartridges"
+            )
         stride, start = Stride(), 0
         while start < len(numbers):
             await job.next_piece()
@@ -141,6 +149,7 @@ class _Reading:
                 return sum([await self._read(source, [number]) for number in numbers])
             self._damaged += 1
             if len(self._findings) < FINDINGS_MAX:
+                self._named += 1
                 self._findings.append(f"block {numbers[0]} on cartridge {self._tag_of(numbers[0])}: {error.message}")
             return 0
         self._bytes_read += len(data)

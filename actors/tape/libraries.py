@@ -212,8 +212,8 @@ class TapeSite:
         )
 
     @asynccontextmanager
-    async def reader(self, backup: Backup, task_id: int) -> AsyncIterator[ArchiveSource]:
-        source = TapeSource(backup, task_id, self, self._kept, self._world)
+    async def reader(self, backup: Backup, task_id: int, *, medium_only: bool = False) -> AsyncIterator[ArchiveSource]:
+        source = TapeSource(backup, task_id, self, self._kept, self._world, medium_only=medium_only)
         try:
             yield source
         finally:
@@ -235,6 +235,7 @@ class TapeSite:
         cartridge = state.find(TapeCartridge, cartridge_id)
         if cartridge is None or not cartridge.library_id:
             raise Unavailable(f"Cartridge {cartridge_id} is in no library: put it in and synchronise the library.")
+        await self._let_go_of_others(task_id, cartridge_id)
         reply = await self._recorder.intend(
             QueueTapeWork(
                 task_type=TapeTaskType.READ,
@@ -257,6 +258,14 @@ class TapeSite:
                     raise Unavailable(f"Cartridge {cartridge.volume_tag} is not mounted any more.")
                 return drive.desk
             await changed.wait()
+
+    async def _let_go_of_others(self, task_id: int, cartridge_id: int) -> None:
+        """A task has one cartridge to read in its hands. What it was promised when it began and did not use, it would keep from itself."""
+        state = self._journal.state
+        for number in sorted(state.indexes.tape_tasks_of_task.get(task_id, ())):
+            task = state.find(TapeTask, number)
+            if task is not None and task.task_type == TapeTaskType.READ and task.cartridge_id != cartridge_id:
+                await self.give_back(task_id, task.cartridge_id)
 
     async def give_back(self, task_id: int, cartridge_id: int) -> None:
         state = self._journal.state

@@ -43,7 +43,17 @@ class Lenders(Protocol):
 class TapeSource:
     """One archive being read by one task."""
 
-    def __init__(self, backup: Backup, task_id: int, lenders: Lenders, kept: KeptArchives, world: World) -> None:
+    def __init__(
+        self,
+        backup: Backup,
+        task_id: int,
+        lenders: Lenders,
+        kept: KeptArchives,
+        world: World,
+        *,
+        medium_only: bool = False,
+    ) -> None:
+        self._medium_only = medium_only
         self._backup = backup
         self._task_id = task_id
         self._lenders = lenders
@@ -76,7 +86,7 @@ class TapeSource:
 
     async def read(self, numbers: Sequence[int]) -> bytes:
         await self._open_kept()
-        if self._kept_reader is not None and all(one in self._kept_numbers for one in numbers):
+        if self._kept_reader is not None and not self._medium_only and self._kept_numbers.issuperset(numbers):
             reader = self._kept_reader
             try:
                 return await self._world.threads.run(lambda: reader.read(numbers))

@@ -13,6 +13,7 @@ from msgspec.structs import replace as changed
 
 from actors.bus import Bus
 from actors.journal import JournalActor
+from actors.port import ArchiveSource
 from actors.tape.libraries import TapeSite
 from drivers.directory_store import DirectoryStore, initialise_catalog
 from drivers.simulated.tape import SimulatedLibrary
@@ -205,8 +206,19 @@ class Site:
     def suspended(self, task_id: int) -> bool:
         return bool(self.one(Task, task_id).status == TaskStatus.SUSPENDED)
 
-    async def read_archive(self, backup_id: int) -> list[bytes]:
+    async def read_archive(self, backup_id: int, *, medium_only: bool = False) -> list[bytes]:
         """All blocks of a backup, by a task of its own."""
+        async with self._reading(backup_id, medium_only=medium_only) as source:
+            return [await source.read([number]) for number in await source.block_numbers()]
+
+    async def read_structure(self, backup_id: int) -> tuple[bytes, bytes]:
+        """Manifest and trailer blocks."""
+        async with self._reading(backup_id) as source:
+            manifest, trailer = await source.manifest_blocks(), await source.trailer_block()
+            return await source.read(manifest), await source.read([trailer])
+
+    @asynccontextmanager
+    async def _reading(self, backup_id: int, *, medium_only: bool = False) -> AsyncIterator[ArchiveSource]:
         backup: Backup = self.one(Backup, backup_id)
         task_id = (
             await self.execute(
@@ -214,8 +226,8 @@ class Site:
             )
         ).ids[0]
         try:
-            async with self.tape.reader(backup, task_id) as source:
-                return [await source.read([number]) for number in await source.block_numbers()]
+            async with self.tape.reader(backup, task_id, medium_only=medium_only) as source:
+                yield source
         finally:
             await self.execute(AdvanceTask(task_id=task_id, status=TaskStatus.ERROR, reason="the test has read"))
 
@@ -233,6 +245,7 @@ async def running_site(
     cartridges: bool = True,
     pool_type: str = PoolType.TAPE_NATIVE,
     kept: SimulatedVolume | None = None,
+    make: type[Site] = Site,
 ) -> AsyncIterator[Site]:
     """The library is added and its cartridges are registered, unless the store knows it already."""
     world = SimulatedWorld.of_seed(seed)
@@ -254,7 +267,7 @@ async def running_site(
             server_id=SERVER_ID,
             software="rbmedia test",
         )
-        site = Site(journal, tape, library, world)
+        site = make(journal, tape, library, world)
         await site.execute(RecoverTapeTasks())
         nursery.start_soon(tape.run)
         if not any(True for _ in journal.state.all(TapeLibrary)):

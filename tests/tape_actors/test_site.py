@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
 import trio.testing
 
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
 from rbcore.commands import QueueTapeTasks, TapeOrder
 from rbcore.entities import Backup, LibrarySlot, TapeCartridge, TapeDrive, TapeTask
+from rbcore.errors import Damaged, MediumFailed
 from rbcore.vocabulary import CartridgeStatus, PoolType, SlotType, TapeTaskType, TaskStatus
 from tests.tape_actors.site import Site, running_site
 
@@ -118,3 +120,35 @@ async def test_every_mount_has_a_reason(site: Site) -> None:
     drive = next(one for one in site.state.all(TapeDrive) if one.cartridge_id)
     assert "Write for task" in drive.mount_reason
     assert site.state.find(TapeTask, drive.mount_task_id) is not None
+
+
+async def test_names_come_without_a_mount_and_a_verification_reads_the_medium(site: Site) -> None:
+    number = await site.write_archive([5000])
+    backup: Backup = site.one(Backup, number)
+    tag = site.one(TapeCartridge, backup.parts[0].cartridge_id).volume_tag
+    tape = site.library.cartridge(tag)
+    for partition in range(len(tape.partitions)):
+        for record in range(len(tape.partitions[partition])):
+            if record >= backup.parts[0].position:
+                site.library.faults.spoil_record(tag, record, partition)
+    async with site.tape.reader(backup, 0) as source:
+        manifest = await source.manifest_blocks()
+        assert await source.read(manifest) == site.archives[number][1]
+    try:
+        found = await site.read_archive(number, medium_only=True)
+    except (Damaged, MediumFailed):
+        return
+    assert not found, "nothing of it can be read"
+
+
+async def test_what_is_kept_beside_the_cartridges_is_made_again(site: Site) -> None:
+    number = await site.write_archive([5000])
+    backup: Backup = site.one(Backup, number)
+    site.tape.forget(backup.archive)
+    await trio.sleep(10.0)
+    with pytest.raises(Exception, match="only a task"):
+        async with site.tape.reader(backup, 0) as source:
+            await source.manifest_blocks()
+    assert await site.read_structure(number) == (site.archives[number][1], site.archives[number][2])
+    async with site.tape.reader(backup, 0) as source:
+        assert await source.read(await source.manifest_blocks()) == site.archives[number][1]
