@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,9 +14,14 @@ import trio
 
 from actors.agent.identity import Identity
 from actors.agent.program import AgentSettings, run_agent
+from actors.bus import Bus
 from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_stores
 from actors.journal import JournalActor
 from actors.network import ServerNetwork
+from actors.tape.libraries import TapeSite
+from drivers.directory_store import DirectoryStore, initialise_catalog
+from drivers.simulated.tape import SimulatedLibrary
+from drivers.simulated.tape.devices import SimulatedDevices
 from drivers.tls import open_authority
 from drivers.volume import DirectoryVolume
 from drivers.world import RealWorld
@@ -161,8 +167,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(path: Path, **options: Any) -> AsyncIterator[House]:
-    """A daemon over the directories in ``path``; started anew over the same ones it goes on."""
+async def house(path: Path, *, library: SimulatedLibrary | None = None, **options: Any) -> AsyncIterator[House]:
+    """A daemon over the directories in ``path``; started anew over the same ones it goes on. With ``library`` it drives that."""
     world = RealWorld()
     (path / "pool").mkdir(parents=True, exist_ok=True)
     authority = open_authority(path / "pki", world.clock.now_ns())
@@ -178,6 +184,8 @@ async def house(path: Path, **options: Any) -> AsyncIterator[House]:
         )
         await journal.execute(Order(command=command, command_id="initialise", actor="actor:daemon"))
         stores = directory_stores(journal, lambda name: DirectoryVolume(Path(name), direct=False), SERVER_ID)
+        if library is not None:
+            options["tape"] = functools.partial(_tape_site, journal, world, library, path)
         ports = DaemonPorts(host="127.0.0.1", control=_kept_port(path / "control"), data=_kept_port(path / "data"))
         async with daemon_actors(
             journal, ServerNetwork(authority), world, stores, ports=ports, server_id=SERVER_ID, **options
@@ -185,6 +193,18 @@ async def house(path: Path, **options: Any) -> AsyncIterator[House]:
             (path / "control").write_text(str(actors.control_port))
             (path / "data").write_text(str(actors.data_port))
             yield House(actors, path, world)
+
+
+def _tape_site(journal: JournalActor, world: RealWorld, library: SimulatedLibrary, path: Path, bus: Bus) -> TapeSite:
+    (path / "kept").mkdir(exist_ok=True)
+
+    def open_kept() -> DirectoryStore:
+        volume = DirectoryVolume(path / "kept", direct=False)
+        initialise_catalog(volume, "kept")
+        return DirectoryStore(volume, "kept")
+
+    devices = SimulatedDevices([library])
+    return TapeSite(journal, bus, world, devices, open_kept, server_id=SERVER_ID, software="rbmedia test")
 
 
 def _kept_port(path: Path) -> int:
