@@ -35,6 +35,7 @@ from actors.tape.orders import TapeIdentity, carry_out, facts_of_drive, found_fa
 from actors.tape.recording import Recorder
 from actors.tape.sink import Next
 from drivers.scsi.drive import Drive
+from drivers.scsi.drive_pages import TAPE_ALERTS
 from drivers.tape import identify, open_session
 from rbcore import media
 from rbcore.commands import (
@@ -45,6 +46,7 @@ from rbcore.commands import (
     CountDriveFailure,
     EndDismount,
     EndMount,
+    QuarantineCartridge,
     RecordDriveCleaned,
     RecordDriveFacts,
     SetDriveStatus,
@@ -62,7 +64,9 @@ from rbcore.errors import (
     NotFound,
     PositionLost,
     RbError,
+    Refused,
     Unavailable,
+    UnsupportedByDevice,
     WriteProtected,
 )
 from rbcore.scsi import ScsiTransport
@@ -75,6 +79,10 @@ Ask = Callable[[Any], Awaitable[Any]]
 """Ask the changer of the library."""
 
 CLEANING_SECONDS_MAX = 1800.0
+LOG_SENSE = 0x4D
+CLEANING_ALERTS = frozenset({20, 21})
+CARTRIDGE_ALERTS = frozenset({4, 7, 8, 13, 14, 15})
+"""After these a cartridge is not written any more: its data is at risk, its life is over, it is not data grade, it broke, its memory chip failed."""
 UNLOAD_TRIES = 2
 
 
@@ -269,12 +277,12 @@ class DriveActor:
             await self._recorder.outcome(CountDriveFailure(drive_id=self.drive_id, reason=error.message))
         return Mounted(usable=False, reason=error.message)
 
-    async def _take_out_again(self) -> None:
-        """After a mount that did not work out. What cannot be taken out stays, and its element says so."""
+    async def _take_out_again(self, reason: str = "the mount did not work out") -> None:
+        """What cannot be taken out stays, and its element says so."""
         self._identified = None
         try:
             await self._unload()
-            await self._put_back("the mount did not work out")
+            await self._put_back(reason)
         except RbError as error:
             _log.warning("drive %d: what lies in it could not be taken out: %s", self.drive_id, error.message)
 
@@ -294,6 +302,7 @@ class DriveActor:
                 await self._blame_for(error, cartridge_id, "write")
                 failure, blame = error.message, self._blame(error)
         try:
+            await self._note_alerts(cartridge_id)
             await self._unload()
             await self._put_back(reason)
         except RbError as error:
@@ -301,6 +310,26 @@ class DriveActor:
         await self._recorder.outcome(EndDismount(drive_id=self.drive_id, failure=failure, blame=blame))
         if failure and blame == "drive":
             await self._recorder.outcome(CountDriveFailure(drive_id=self.drive_id, reason=failure))
+
+    async def _note_alerts(self, cartridge_id: int) -> None:
+        """What drive and cartridge have to say for themselves (TapeAlert) while they still know of each other."""
+        if self._drive.lacks(LOG_SENSE):
+            return
+        try:
+            alerts = await self._drive.tape_alerts()
+        except (Refused, UnsupportedByDevice):
+            return
+        for number in sorted(alerts):
+            _log.warning(
+                "drive %d, cartridge %d: %s", self.drive_id, cartridge_id, TAPE_ALERTS.get(number, f"alert {number}")
+            )
+        wishes = sorted(alerts & CLEANING_ALERTS)
+        if wishes and not self.entity.cleaning_required:
+            await self._recorder.outcome(AskDriveCleaning(drive_id=self.drive_id, reason=TAPE_ALERTS[wishes[0]]))
+        for number in sorted(alerts & CARTRIDGE_ALERTS):
+            if cartridge_id:
+                reason = f"the drive says: {TAPE_ALERTS[number]}"
+                await self._recorder.outcome(QuarantineCartridge(cartridge_id=cartridge_id, reason=reason))
 
     async def _unload(self) -> None:
         for attempt in range(UNLOAD_TRIES):
@@ -462,7 +491,7 @@ class DriveActor:
                 SetDriveStatus(drive_id=self.drive_id, status=DriveStatus.FREE, reason=error.message)
             )
             raise
-        await self._take_out_again()
+        await self._take_out_again("the drive is clean")
         await self._recorder.outcome(RecordDriveCleaned(drive_id=self.drive_id, cartridge_id=message.cartridge_id))
         await self._recorder.outcome(SetDriveStatus(drive_id=self.drive_id, status=DriveStatus.FREE, reason="cleaned"))
 

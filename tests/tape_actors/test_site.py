@@ -9,18 +9,13 @@ import trio
 import trio.testing
 
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
-from rbcore.commands import QueueTapeTasks, TapeOrder
+from rbcore.commands import CreateRecord, QueueDriveCleaning, QueueTapeTasks, TapeOrder
 from rbcore.entities import Backup, LibrarySlot, TapeCartridge, TapeDrive, TapeTask
 from rbcore.errors import Damaged, MediumFailed
 from rbcore.vocabulary import CartridgeStatus, PoolType, SlotType, TapeTaskType, TaskStatus
 from tests.tape_actors.site import Site, running_site
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def autojump_clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 def make_library(*, cartridges: int = 4, capacity_factor: float = 2e-6, drives: int = 2) -> SimulatedLibrary:
@@ -31,7 +26,7 @@ def make_library(*, cartridges: int = 4, capacity_factor: float = 2e-6, drives: 
 
 
 @pytest.fixture(params=[PoolType.TAPE_NATIVE, PoolType.TAPE_LTFS])
-async def site(request: pytest.FixtureRequest, autojump_clock: trio.testing.MockClock) -> AsyncIterator[Site]:
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with running_site(make_library(), pool_type=request.param) as running:
         yield running
 
@@ -48,7 +43,7 @@ def check_places(site: Site) -> None:
         assert not cartridge.moving_to_slot_id
 
 
-async def test_archives_come_back_as_they_were(site: Site) -> None:
+async def test_archives_come_back_as_they_were(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     first = await site.write_archive([100, MIB, 5000])
     second = await site.write_archive([2 * MIB, 1])
     assert await site.read_archive(first) == site.archives[first]
@@ -58,7 +53,7 @@ async def test_archives_come_back_as_they_were(site: Site) -> None:
     check_places(site)
 
 
-async def test_an_archive_goes_on_on_the_next_cartridge(site: Site) -> None:
+async def test_an_archive_goes_on_on_the_next_cartridge(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     number = await site.write_archive([MIB] * 60)
     backup: Backup = site.one(Backup, number)
     assert len({part.cartridge_id for part in backup.parts}) > 1
@@ -69,7 +64,7 @@ async def test_an_archive_goes_on_on_the_next_cartridge(site: Site) -> None:
     check_places(site)
 
 
-async def test_a_cartridge_is_exported_and_imported(site: Site) -> None:
+async def test_a_cartridge_is_exported_and_imported(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     number = await site.write_archive([1000])
     backup: Backup = site.one(Backup, number)
     tag = site.one(TapeCartridge, backup.parts[0].cartridge_id).volume_tag
@@ -94,7 +89,9 @@ async def test_a_cartridge_is_exported_and_imported(site: Site) -> None:
     check_places(site)
 
 
-async def test_erase_is_refused_while_archives_are_on_it_and_done_otherwise(site: Site) -> None:
+async def test_erase_is_refused_while_archives_are_on_it_and_done_otherwise(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
     number = await site.write_archive([1000])
     tag = site.one(TapeCartridge, site.one(Backup, number).parts[0].cartridge_id).volume_tag
     with pytest.raises(Exception, match="backups of the repository"):
@@ -115,14 +112,16 @@ async def test_erase_is_refused_while_archives_are_on_it_and_done_otherwise(site
     check_places(site)
 
 
-async def test_every_mount_has_a_reason(site: Site) -> None:
+async def test_every_mount_has_a_reason(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     await site.write_archive([1000])
     drive = next(one for one in site.state.all(TapeDrive) if one.cartridge_id)
     assert "Write for task" in drive.mount_reason
     assert site.state.find(TapeTask, drive.mount_task_id) is not None
 
 
-async def test_names_come_without_a_mount_and_a_verification_reads_the_medium(site: Site) -> None:
+async def test_names_come_without_a_mount_and_a_verification_reads_the_medium(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
     number = await site.write_archive([5000])
     backup: Backup = site.one(Backup, number)
     tag = site.one(TapeCartridge, backup.parts[0].cartridge_id).volume_tag
@@ -141,7 +140,9 @@ async def test_names_come_without_a_mount_and_a_verification_reads_the_medium(si
     assert not found, "nothing of it can be read"
 
 
-async def test_what_is_kept_beside_the_cartridges_is_made_again(site: Site) -> None:
+async def test_what_is_kept_beside_the_cartridges_is_made_again(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
     number = await site.write_archive([5000])
     backup: Backup = site.one(Backup, number)
     site.tape.forget(backup.archive)
@@ -152,3 +153,28 @@ async def test_what_is_kept_beside_the_cartridges_is_made_again(site: Site) -> N
     assert await site.read_structure(number) == (site.archives[number][1], site.archives[number][2])
     async with site.tape.reader(backup, 0) as source:
         assert await source.read(await source.manifest_blocks()) == site.archives[number][1]
+
+
+async def test_a_dirty_drive_asks_for_cleaning_and_is_cleaned(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    site.library.add_cartridge("CLN001L9")
+    await site.tape.synchronise(1)
+    await site.execute(
+        CreateRecord(
+            resource="tape_cartridges",
+            fields={"type": "CLN", "pool": "Tape", "volume_tag": "CLN001L9", "description": ""},
+        )
+    )
+    await site.write_archive([1000])
+    drive = next(one for one in site.state.all(TapeDrive) if one.cartridge_id)
+    site.library.faults.require_cleaning(drive.id - 1)
+    await site.until(lambda: not site.one(TapeDrive, drive.id).cartridge_id, "nobody needs the cartridge")
+    assert site.one(TapeDrive, drive.id).cleaning_required
+    number = (await site.execute(QueueDriveCleaning(drive_id=drive.id))).ids[0]
+    task = await site.tape_task_ended(number)
+    assert task.status == TaskStatus.DONE, task.status_reason
+    cleaned = site.one(TapeDrive, drive.id)
+    assert not cleaned.cleaning_required
+    assert cleaned.last_cleaned_ns
+    check_places(site)
