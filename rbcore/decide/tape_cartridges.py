@@ -147,6 +147,11 @@ def begin_erasing(state: State, command: BeginErasing, context: Context) -> Deci
     cartridge, drive = _to_be_overwritten(state, command.cartridge_id, command.drive_id, "erased")
     if is_worm(cartridge.volume_tag):
         raise Refused(f"Cartridge {cartridge.volume_tag} cannot be erased: it is written only once.")
+    if command.is_long and "ERASE" in drive.lacks:
+        raise Refused(
+            f"Cartridge {cartridge.volume_tag} cannot be overwritten: drive {drive.id} has no ERASE. Order a short erase, or use "
+            "another drive."
+        )
     draft = Draft(state)
     event = CartridgeErasingBegun(command.is_long, drive.id, bounded([command.reason])[0])
     draft.add(TapeCartridge, cartridge.id, event)

@@ -1,4 +1,4 @@
-"""The fixture ``house``."""
+"""The fixture ``house``; tests of tape parametrise which library stands on its shelf."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.httpapi.house import House, open_house
+from tests.httpapi.shelves import open_shelf
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        yield opened
+def shelf_name() -> str:
+    return "simulated"
+
+
+@pytest.fixture
+async def house(shelf_name: str, tmp_path: Path) -> AsyncIterator[House]:
+    with open_shelf(shelf_name, tmp_path) as shelf:
+        async with open_house(tmp_path, shelf=shelf) as opened:
+            yield opened

@@ -22,8 +22,6 @@ from actors.journal import JournalActor
 from actors.port import Progress
 from actors.tape.libraries import TapeSite
 from drivers.directory_store import DirectoryStore, initialise_catalog
-from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
-from drivers.simulated.tape.devices import SimulatedDevices
 from drivers.simulated.volume import SimulatedVolume
 from drivers.simulated.world import InlineThreads, SeededRandomness
 from drivers.volume import DirectoryVolume
@@ -36,6 +34,8 @@ from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Rep
 from rbcore.errors import Unavailable
 from rbcore.messages import ListBlockDevices, ListFilesystem, Listing
 from rbcore.resources import RESOURCES
+from rbcore.scsi import ScsiDevices
+from tests.httpapi.shelves import Shelf, SimulatedShelf
 
 USER, PASSWORD = "rubackup", "correct horse battery staple"
 HWID = "525a99154f3505a2"
@@ -171,9 +171,9 @@ class House:
     contents: FakeContents
     secrets: Path
     site: TapeSite
-    """Of ``library``, which it can reach. Its actors run when ``nursery`` is told to."""
-    library: SimulatedLibrary
-    """A tape library on the shelf: empty, and in no log yet."""
+    """It can reach the library on ``shelf``. Its actors run when ``nursery`` is told to."""
+    shelf: Shelf
+    """With a tape library: empty, and in no log yet."""
     nursery: trio.Nursery
     tokens: dict[str, str] = field(default_factory=dict)
     description: Description = field(default_factory=lambda: Description(document(methods(), Settings())))
@@ -253,7 +253,9 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(directory: Path, *, settings: Settings | None = None) -> AsyncIterator[House]:
+async def open_house(
+    directory: Path, *, settings: Settings | None = None, shelf: Shelf | None = None
+) -> AsyncIterator[House]:
     clock, randomness, threads = TestClock(), SeededRandomness(7), InlineThreads()
     secrets = directory / "secrets"
     secrets.mkdir(mode=0o700)
@@ -275,8 +277,8 @@ async def open_house(directory: Path, *, settings: Settings | None = None) -> As
         )
         credentials = VolumeCredentials(DirectoryVolume(secrets, direct=False), threads, randomness, profiles.CHEAPEST)
         sessions, contents = FakeSessions(), FakeContents()
-        library = SimulatedLibrary(slots=6, mechanics=NO_DELAY, capacity_factor=2e-6)
-        site = _tape_site(journal, _World(clock, randomness, threads), library)
+        shelf = shelf or SimulatedShelf()
+        site = _tape_site(journal, _World(clock, randomness, threads), shelf.devices)
         services = Services(
             journal=journal,
             views=views,
@@ -299,7 +301,7 @@ async def open_house(directory: Path, *, settings: Settings | None = None) -> As
             contents,
             secrets,
             site,
-            library,
+            shelf,
             nursery,
         )
         await house.execute(
@@ -318,14 +320,14 @@ async def open_house(directory: Path, *, settings: Settings | None = None) -> As
             nursery.cancel_scope.cancel()
 
 
-def _tape_site(journal: JournalActor, world: _World, library: SimulatedLibrary) -> TapeSite:
+def _tape_site(journal: JournalActor, world: _World, devices: ScsiDevices) -> TapeSite:
     volume = SimulatedVolume()
     initialise_catalog(volume, "kept")
     return TapeSite(
         journal,
         Bus("rubackup-server", world),
         world,
-        SimulatedDevices([library]),
+        devices,
         lambda: DirectoryStore(volume, "kept"),
         server_id="55e05458152af100",
         software="test",

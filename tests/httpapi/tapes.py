@@ -1,14 +1,15 @@
-"""A simulated tape library in the house of the API, and what tests of its methods share."""
+"""What tests of the tape methods of the API share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from rbcore.entities import TapeCartridge, TapeTask
 from tests.httpapi.house import House
+from tests.httpapi.shelves import SHELVES
 
-CHANGER = "simulated://SIM0000001/0"
-DRIVES = ["simulated://SIM0000001/1", "simulated://SIM0000001/2"]
 SERVER = "rubackup-server"
 TAGS = ["RB0001L9", "RB0002L9"]
 
@@ -37,7 +38,7 @@ async def add_library(house: House, *, drives: int = 2, registered: int = 2) -> 
     """A pool, a library with ``drives`` drives and two cartridges in it, the first ``registered`` of which are known."""
     await make_pool(house)
     for tag in TAGS:
-        house.library.add_cartridge(tag)
+        house.shelf.put(tag)
     for tag in TAGS[:registered]:
         await register(house, tag)
     found = await list_candidates(house)
@@ -73,6 +74,10 @@ def cartridge(house: House, tag: str) -> TapeCartridge:
 
 def named(library: int, *tags: str) -> dict[str, Any]:
     return {"data": [{"library_id": library, "volume_tag": tag} for tag in tags]}
+
+
+ON_BOTH = pytest.mark.parametrize("shelf_name", SHELVES)
+"""The tests of a module run on the simulated library and on the target."""
 
 
 def info(device: str, server: str = SERVER) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tape libraries: everything that the manual documents, on a simulated library with the actors of the daemon.
+"""Tape libraries: everything that the manual documents, on the simulated library and the target, with the actors of the daemon.
 
 What is queued is judged as it is queued; that robots and drives do it is tested where they are (``tests/tape``), but for what is answered when
 it is done: synchronising and importing.
@@ -11,14 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from drivers.simulated.tape import ElementAddresses
 from httpapi.rubackup.catalogue import facts
 from rbcore.entities import LibrarySlot, TapeDrive, User
 from rbcore.vocabulary import TAPE_TASK_TYPES
 from tests.httpapi.house import House
+from tests.httpapi.shelves import STORAGE
 from tests.httpapi.tapes import (
-    CHANGER,
-    DRIVES,
+    ON_BOTH,
     SERVER,
     TAGS,
     add_library,
@@ -32,14 +31,16 @@ from tests.httpapi.tapes import (
     rows,
 )
 
+pytestmark = ON_BOTH
+
 # --- candidates ------------------------------------------------------------------------------------------------------
 
 
 async def test_candidates_are_changers_and_drives_with_where_they_sit(house: House) -> None:
     found = await list_candidates(house, f"media_server={SERVER}&adding_method=automatic")
     (changer,) = found["medium_changers"]
-    assert (changer["device"], changer["serial"], changer["problem"]) == (CHANGER, "SIM0000001", "")
-    assert [one["device"] for one in found["tape_drives"]] == DRIVES
+    assert (changer["device"], changer["serial"], changer["problem"]) == (house.shelf.changer, house.shelf.serial, "")
+    assert [one["device"] for one in found["tape_drives"]] == house.shelf.drives
     assert [one["sys_transfer_element"] for one in found["tape_drives"]] == [256, 257]
     assert {one["medium_changer_candidate_id"] for one in found["tape_drives"]} == {changer["id"]}
     by_hand = await list_candidates(house, "adding_method=manual")
@@ -61,10 +62,10 @@ async def test_a_candidate_tells_what_lies_in_it(house: House) -> None:
     await make_pool(house)
     await register(house, TAGS[0])
     for tag in TAGS:
-        house.library.add_cartridge(tag)
-    answer = await house.call("POST", "tape_libraries/candidates/info", info(CHANGER))
+        house.shelf.put(tag)
+    answer = await house.call("POST", "tape_libraries/candidates/info", info(house.shelf.changer))
     assert answer.status == 200, answer.raw
-    assert answer.data["medium_changer"]["serial"] == "SIM0000001"
+    assert answer.data["medium_changer"]["serial"] == house.shelf.serial
     assert (answer.data["slots_total"], answer.data["slots_used"]) == (6, 2)
     full = [one for one in answer.data["slots"] if one["is_full"]]
     assert [(one["volume_tag"], one["type"], one["registered"]) for one in full] == [
@@ -78,16 +79,20 @@ async def test_a_candidate_tells_what_lies_in_it(house: House) -> None:
     ("body", "status", "field"),
     [
         (info("not an address"), 400, "medium_changer_sg_path"),
-        (info(CHANGER, "nobody"), 400, "media_server"),
+        (info("changer", "nobody"), 400, "media_server"),
         ({"data": {"media_server": SERVER}}, 400, "medium_changer_sg_path"),
-        ({"data": {"media_server": SERVER, "medium_changer_sg_path": CHANGER, "x": 1}}, 400, "x"),
+        ({"data": {"media_server": SERVER, "medium_changer_sg_path": "changer", "x": 1}}, 400, "x"),
         ({"data": {"media_server": SERVER, "medium_changer_sg_path": 5}}, 400, "medium_changer_sg_path"),
         ({"data": []}, 400, "data"),
-        (info("simulated://OTHER/0"), 404, None),
-        (info(DRIVES[0]), 404, None),
+        (info("nowhere"), 404, None),
+        (info("drive"), 404, None),
     ],
 )
 async def test_what_is_no_changer_is_refused(house: House, body: Any, status: int, field: str | None) -> None:
+    places = {"changer": house.shelf.changer, "drive": house.shelf.drives[0], "nowhere": house.shelf.nowhere}
+    data = body["data"]
+    if isinstance(data, dict) and data.get("medium_changer_sg_path") in places:
+        body = {"data": data | {"medium_changer_sg_path": places[data["medium_changer_sg_path"]]}}
     answer = await house.call("POST", "tape_libraries/candidates/info", body)
     assert answer.status == status, answer.raw
     if field is not None:
@@ -101,7 +106,7 @@ async def test_a_library_is_added_and_shown(house: House) -> None:
     library = await add_library(house, registered=1)
     row = (await house.call("GET", f"tape_libraries/{library}")).data
     assert (row["pool"], row["media_server"], row["status"]) == ("tape_pool", SERVER, "Online")
-    assert row["medium_changer"].items() >= {"device": CHANGER, "serial": "SIM0000001"}.items()
+    assert row["medium_changer"].items() >= {"device": house.shelf.changer, "serial": house.shelf.serial}.items()
     assert (row["drives"], row["slots_total"], row["slots_used"], row["import_export_slots"]) == (2, 6, 2, 2)
     assert row["unknown_cartridges"] == [TAGS[1]]
     assert await rows(house, "tape_libraries") == [row]
@@ -173,8 +178,8 @@ async def test_the_tree_has_libraries_with_drives_and_tape_pools(house: House) -
     assert tree.status == 200, tree.raw
     (shown,) = tree.data["tape_libraries"]
     assert (shown["id"], shown["slots"], shown["slots_total"]) == (library, [], 6)
-    assert [one["device"] for one in shown["medium_changers"]] == [CHANGER]
-    assert [one["device"] for one in shown["tape_drives"]] == DRIVES
+    assert [one["device"] for one in shown["medium_changers"]] == [house.shelf.changer]
+    assert [one["device"] for one in shown["tape_drives"]] == house.shelf.drives
     pools = tree.data["pools"]
     assert [(one["pool_name"], one["tape_libraries_ids"]) for one in pools["items"]] == [
         ("tape_pool", [library]),
@@ -200,8 +205,8 @@ async def test_synchronising_records_what_is_known_and_names_what_is_not(house: 
     await house.start_site()
     good = await house.call("POST", f"tape_libraries/{library}/sync")
     assert (good.status, good.message) == (200, "library synchronised successfully")
-    house.library.add_cartridge("RB0003L9")
-    assert house.library.faults.take_out(ElementAddresses().storage) == TAGS[0]
+    house.shelf.put("RB0003L9")
+    house.shelf.take_out(STORAGE)
     bad = await house.call("POST", f"tape_libraries/{library}/sync")
     assert (bad.status, bad.errors) == (422, {"unknown_cartridges": ["RB0003L9"]})
     assert "RB0003L9" in bad.message
@@ -269,7 +274,7 @@ async def test_storage_is_for_those_who_keep_it(house: House, monkeypatch: pytes
         assert (await house.call("GET", path)).status == 200
     for verb, path, body in (
         ("GET", "tape_libraries/candidates", None),
-        ("POST", "tape_libraries/candidates/info", info(CHANGER)),
+        ("POST", "tape_libraries/candidates/info", info(house.shelf.changer)),
         ("POST", "tape_libraries/1/sync", None),
         ("PATCH", "library_slots/format_cartridge", named(1, TAGS[0])),
         ("DELETE", "tape_cartridges", {"ids": [1]}),

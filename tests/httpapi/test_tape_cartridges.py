@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from drivers.simulated.tape import ElementAddresses
 from httpapi.rubackup.catalogue import facts
 from tests.httpapi.house import House
-from tests.httpapi.tapes import TAGS, add_library, cartridge, make_pool, named, register, rows
+from tests.httpapi.shelves import IMPORT_EXPORT
+from tests.httpapi.tapes import ON_BOTH, TAGS, add_library, cartridge, make_pool, named, register, rows
+
+pytestmark = ON_BOTH
 
 # --- cartridges ------------------------------------------------------------------------------------------------------
 
@@ -195,7 +197,7 @@ async def test_importing_registers_what_lies_in_the_station(house: House) -> Non
     body = {"data": {"library_id": library, "pool_name": "offsite"}}
     nothing = await house.call("PATCH", "library_slots/import_cartridge", body)
     assert nothing.status == 400, nothing.raw
-    house.library.add_cartridge("RB0007L9", ElementAddresses().import_export)
+    house.shelf.put("RB0007L9", IMPORT_EXPORT)
     done = await house.call("PATCH", "library_slots/import_cartridge", body)
     assert (done.status, done.message) == (200, "cartridge imported successfully")
     row = (await house.call("GET", f"tape_cartridges/{done.data['ids'][0]}")).data
@@ -205,7 +207,7 @@ async def test_importing_registers_what_lies_in_the_station(house: House) -> Non
         "storage",
         False,
     )
-    house.library.add_cartridge("RB0008L9", ElementAddresses().import_export)
+    house.shelf.put("RB0008L9", IMPORT_EXPORT)
     for data, statuses in (
         ({"library_id": library, "pool_name": "Default"}, (400,)),
         ({"library_id": library, "pool_name": "nothing"}, (400, 404)),

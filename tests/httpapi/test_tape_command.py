@@ -8,11 +8,11 @@ import msgspec
 import trio
 from click.testing import CliRunner
 
-from drivers.simulated.tape import ElementAddresses
 from httpapi import Serving
 from rbmedia.cli import rbmedia
 from rbmedia.exits import CommandFailed, Exit
 from tests.httpapi.house import PASSWORD, USER, House
+from tests.httpapi.shelves import IMPORT_EXPORT, SimulatedShelf
 from tests.httpapi.tapes import TAGS
 from tests.httpapi.test_server import serving
 
@@ -48,7 +48,7 @@ class Operator:
 
 async def test_a_day_with_a_tape_library(house: House, tmp_path: Path) -> None:
     for tag in TAGS:
-        house.library.add_cartridge(tag)
+        house.shelf.put(tag)
     await house.start_site()
     async with serving(house, tmp_path) as (told, _):
         operator = Operator(told, tmp_path)
@@ -56,7 +56,7 @@ async def test_a_day_with_a_tape_library(house: House, tmp_path: Path) -> None:
         await operator.types("libraries")
         await operator.types("sync", code=Exit.FAILED)
         await operator.types("candidates")
-        assert "simulated://SIM0000001/2" in operator.answer
+        assert house.shelf.drives[1] in operator.answer
         await operator.types("add", "nothing", code=Exit.FAILED)
         await operator.types("add", "tape_pool")
         assert "not registered: RB0001L9, RB0002L9" in operator.answer
@@ -89,9 +89,10 @@ async def work_with_cartridges(house: House, operator: Operator) -> None:
     await operator.types("cartridges", "--filter", 'exported="true"', "--json")
     (out,) = msgspec.json.decode(operator.answer)
     assert (out["volume_tag"], out["location"]) == (TAGS[0], "import-export")
-    station = house.library.where(TAGS[0])
+    assert isinstance(house.shelf, SimulatedShelf)
+    station = house.shelf.library.where(TAGS[0])
     assert station is not None
-    assert station.address == ElementAddresses().import_export
+    assert station.address == IMPORT_EXPORT
     await operator.types("import", "tape_pool")
     assert TAGS[0] in operator.answer
     await operator.types("drives")

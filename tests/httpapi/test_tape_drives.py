@@ -9,7 +9,9 @@ import pytest
 from httpapi.rubackup.catalogue import facts
 from rbcore.entities import TapeTask
 from tests.httpapi.house import House
-from tests.httpapi.tapes import CHANGER, DRIVES, SERVER, TAGS, add_library, cartridge, is_over, named, register, rows
+from tests.httpapi.tapes import ON_BOTH, SERVER, TAGS, add_library, cartridge, is_over, named, register, rows
+
+pytestmark = ON_BOTH
 
 
 async def test_robots_are_listed_and_readdressed(house: House) -> None:
@@ -37,10 +39,10 @@ async def test_robots_are_listed_and_readdressed(house: House) -> None:
 async def test_drives_are_added_readdressed_and_removed(house: House) -> None:
     library = await add_library(house, drives=1)
     offered = (await house.call("GET", "library_tape_drives/candidates?adding_method=manual")).data["tape_drives"]
-    assert [one["device"] for one in offered] == DRIVES[1:]
-    query = f"adding_method=automatic&media_server={SERVER}&medium_changer_sg_path={CHANGER}"
+    assert [one["device"] for one in offered] == house.shelf.drives[1:]
+    query = f"adding_method=automatic&media_server={SERVER}&medium_changer_sg_path={house.shelf.changer}"
     offered = (await house.call("GET", f"library_tape_drives/candidates?{query}")).data["tape_drives"]
-    assert [(one["device"], one["sys_transfer_element"]) for one in offered] == [(DRIVES[1], 257)]
+    assert [(one["device"], one["sys_transfer_element"]) for one in offered] == [(house.shelf.drives[1], 257)]
     body = {"data": {"ids": [offered[0]["id"]], "tape_library_id": library}}
     made = await house.call("POST", "library_tape_drives", body)
     assert made.status == 201, made.raw
@@ -68,7 +70,7 @@ async def check_changes_of_a_drive(house: House, drive: int) -> None:
         ({"sys_transfer_element": 256}, "sys_transfer_element"),
         ({"sys_transfer_element": -1}, "sys_transfer_element"),
         ({"sys_transfer_element": "257"}, "sys_transfer_element"),
-        ({"device": DRIVES[0]}, "device"),
+        ({"device": house.shelf.drives[0]}, "device"),
         ({"device": None}, "device"),
         ({"nonsense": 1}, "nonsense"),
     ):
@@ -104,7 +106,7 @@ async def test_a_drive_is_cleaned_by_a_cartridge_that_cleans(house: House) -> No
     drive = (await rows(house, "library_tape_drives"))[0]["id"]
     await register(house, "CLN001CU", type="CLN")
     assert cartridge(house, "CLN001CU").status == "Cleaning"
-    house.library.add_cartridge("CLN001CU")
+    house.shelf.put("CLN001CU")
     await house.start_site()
     (library,) = await rows(house, "tape_libraries")
     assert (await house.call("POST", f"tape_libraries/{library['id']}/sync")).status == 200
