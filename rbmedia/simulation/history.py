@@ -22,6 +22,7 @@ from rbcore.commands import (
     KillTask,
     PauseTask,
     QueueBackup,
+    QueueCopy,
     QueueRestore,
     QueueVerification,
     Reply,
@@ -32,7 +33,7 @@ from rbcore.errors import RbError
 from rbcore.vocabulary import BACKUP_TASKS, TERMINAL_STATUSES, TaskStatus, VerificationStatus
 from rbmedia.simulation.faults import CALM, STORMY, Scenario
 from rbmedia.simulation.invariants import Broken, Watch
-from rbmedia.simulation.site import Host, ProcessGone, Site
+from rbmedia.simulation.site import SECOND_POOL, Host, ProcessGone, Site
 from rbmedia.simulation.trace import Trace
 
 SOURCE = "/data"
@@ -73,7 +74,8 @@ class History:
         for host in self.site.hosts:
             for _ in range(6):
                 self._change_tree(host)
-        self.site.volume.before_each = self._before_disk_operation
+        for volume in self.site.volumes.values():
+            volume.before_each = self._before_disk_operation
         async with trio.open_nursery() as nursery:
             await self.site.run(nursery)
             nursery.start_soon(self._observe)
@@ -134,7 +136,8 @@ class History:
         self._look()
 
     async def _work(self) -> None:
-        kind = self.draw.choices(["backup", "restore", "verify", "delete", "tree"], [5, 2, 2, 1, 3])[0]
+        kinds = {"backup": 5, "restore": 2, "verify": 2, "delete": 1, "tree": 3, "copy": 2, "move": 2}
+        kind = self.draw.choices(list(kinds), list(kinds.values()))[0]
         backups = list(self.watch.state.all(Backup))
         if kind == "tree":
             host = self.draw.choice(self.site.hosts)
@@ -144,6 +147,9 @@ class History:
             await self._queue_backup(self.draw.choice(self.site.hosts))
         elif kind == "restore":
             await self._queue_restore(self.draw.choice(backups))
+        elif kind in ("copy", "move"):
+            backup, pool = self.draw.choice(backups), self.draw.choice(["Default", SECOND_POOL])
+            await self._try(QueueCopy(backup_id=backup.id, pool_name=pool, move=kind == "move"))
         elif kind == "verify":
             await self._try(QueueVerification(backup_id=self.draw.choice(backups).id))
         else:
@@ -180,18 +186,16 @@ class History:
         self.site.cut_connections()
 
     async def _pool_full(self) -> None:
-        volume = self.site.volume
-        if self._pool_has_room():
+        number = self.draw.choice(list(self.site.volumes))
+        volume = self.site.volumes[number]
+        if volume.capacity_bytes == ROOMY_BYTES:
             hook, volume.before_each = volume.before_each, None
             used_bytes = volume.capacity_bytes - volume.free_bytes()
             volume.before_each = hook
             volume.capacity_bytes = used_bytes + self.draw.randrange(1, 5000)
         else:
             volume.capacity_bytes = ROOMY_BYTES
-        self.trace.note("fault", f"pool has {volume.capacity_bytes} bytes")
-
-    def _pool_has_room(self) -> bool:
-        return self.site.volume.capacity_bytes == ROOMY_BYTES
+        self.trace.note("fault", f"catalog {number} has {volume.capacity_bytes} bytes")
 
     async def _log_full(self) -> None:
         daemon = self.site.daemon
@@ -243,7 +247,7 @@ class History:
             "resource": SOURCE,
             "client": f"{client.hostname} ({client.hwid})",
             "backup_type": self.draw.choice(["full", "incremental", "incremental", "differential"]),
-            "pool": "Default",
+            "pool": self.draw.choice(["Default", "Default", SECOND_POOL]),
             "crypto": self.draw.choice(["nocrypt", "AES-256-GCM", "AES-256-GCM", "ChaCha20-Poly1305"]),
             "priority": self.draw.randrange(0, 200),
             "storage_duration": "1 year",
@@ -332,7 +336,8 @@ class History:
     async def _mend(self) -> None:
         self.crash_countdown = -1
         self.site.weather(CALM)
-        self.site.volume.capacity_bytes = ROOMY_BYTES
+        for volume in self.site.volumes.values():
+            volume.capacity_bytes = ROOMY_BYTES
         self._log_room()
         self._look()
         for task in list(self.watch.state.all(Task)):

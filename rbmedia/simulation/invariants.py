@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from drivers.directory_store import DirectoryStore
@@ -15,7 +15,7 @@ from rbcore.events import Envelope
 from rbcore.evolve import apply
 from rbcore.state import State
 from rbcore.task import successors
-from rbcore.vocabulary import BACKUP_TASKS, TERMINAL_STATUSES
+from rbcore.vocabulary import BACKUP_TASKS, COPY_TASKS, TERMINAL_STATUSES, TaskStatus
 from rbmedia.simulation.site import SERVER_ID, Daemon, Site
 
 
@@ -62,12 +62,14 @@ class Watch:
         if after.status not in successors(before):
             raise Broken(f"task {after.id} went from {before.status} to {after.status}")
         self.checks["transitions"] += 1
+        if after.task_type in COPY_TASKS and after.status == TaskStatus.DONE:
+            self.checks["copies"] += 1
 
     def check(self, site: Site) -> None:
         """Data before metadata; nothing that is referred to is freed."""
         finished = _finished(site)
         for backup in self.state.all(Backup):
-            if backup.archive not in finished:
+            if (backup.local_catalog_id, backup.archive) not in finished:
                 raise Broken(f"backup {backup.id} is in the repository and archive {backup.archive} is not in the pool")
             if backup.ref_id and self.state.find(Backup, backup.ref_id) is None:
                 raise Broken(f"backup {backup.id} refers to {backup.ref_id}, which is gone")
@@ -87,25 +89,37 @@ class Watch:
                 raise Broken(f"task {task.id} ({task.task_type}) never ended: {task.status}, {task.status_reason}")
         for removal in self.state.all(PendingRemoval):
             raise Broken(f"the bytes of deleted backup {removal.id} are still pending")
-        wanted = {backup.archive for backup in self.state.all(Backup)}
+        wanted = {(backup.local_catalog_id, backup.archive) for backup in self.state.all(Backup)}
         resumable = {
-            task.archive
+            (task.target_local_catalog_id if task.task_type in COPY_TASKS else task.local_catalog_id, task.archive)
             for task in self.state.all(Task)
-            if task.task_type in BACKUP_TASKS and task.status == "Paused" and task.archive
+            if task.task_type in (*BACKUP_TASKS, *COPY_TASKS) and task.status == "Paused" and task.archive
         }
-        store = DirectoryStore(site.volume, f"{SERVER_ID}/1")
-        stray = (set(store.archives()) | set(store.unfinished())) - wanted - resumable
+        stray = (_finished(site) | _unfinished(site)) - wanted - resumable
         if stray:
             raise Broken(f"archives that nobody refers to: {sorted(stray)}")
         self.check(site)
 
 
-def _finished(site: Site) -> set[str]:
-    hook, site.volume.before_each = site.volume.before_each, None
-    try:
-        return set(DirectoryStore(site.volume, f"{SERVER_ID}/1").archives()) if site.volume.list("") else set()
-    finally:
-        site.volume.before_each = hook
+def _finished(site: Site) -> set[tuple[int, str]]:
+    """(catalog id, archive)."""
+    return _archives(site, DirectoryStore.archives)
+
+
+def _unfinished(site: Site) -> set[tuple[int, str]]:
+    return _archives(site, DirectoryStore.unfinished)
+
+
+def _archives(site: Site, listed: Callable[[DirectoryStore], list[str]]) -> set[tuple[int, str]]:
+    found: set[tuple[int, str]] = set()
+    for number, volume in site.volumes.items():
+        hook, volume.before_each = volume.before_each, None
+        try:
+            if volume.list(""):
+                found |= {(number, name) for name in listed(DirectoryStore(volume, f"{SERVER_ID}/{number}"))}
+        finally:
+            volume.before_each = hook
+    return found
 
 
 def _number(stream: str) -> int:

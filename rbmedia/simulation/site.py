@@ -23,16 +23,20 @@ from drivers.simulated.volume import SimulatedVolume
 from drivers.simulated.world import SimulatedWorld
 from eventlog.memory_log import MemoryLog, open_memory_log
 from eventlog.memory_store import MemoryStore
-from rbcore.commands import Initialise, Order, Reply
-from rbcore.entities import MediaServer
+from rbcore.commands import CreateRecord, Initialise, Order, Reply
+from rbcore.entities import LocalCatalog, MediaServer, Pool
 from rbcore.errors import DeadlineExceeded, Unavailable
+from rbcore.vocabulary import PoolType
 from rbmedia.simulation.network import BreakableNetwork
 from rbmedia.simulation.trace import Trace
 
 CONTROL_PORT, DATA_PORT = 1, 2
 SERVER_ID = "simulated-server"
 SUPERUSER = "rubackup"
-CATALOG_PATH = "/pool/default"
+DEFAULT_CATALOG, SECOND_CATALOG = 1, 2
+CATALOG_PATHS = {DEFAULT_CATALOG: "/pool/default", SECOND_CATALOG: "/pool/second"}
+"""Catalog id -> where it is. Each is a disk and a pool of its own, so that backups can be copied and moved."""
+SECOND_POOL = "Second"
 COMMIT_SECONDS = 0.0005
 RESTART_SECONDS = 2.0
 """How long a service manager takes to start a crashed process again."""
@@ -75,7 +79,10 @@ class Site:
     """Real and temporary: the agents' key files."""
     agents: int
     store: MemoryStore = field(default_factory=MemoryStore)
-    volume: SimulatedVolume = field(default_factory=SimulatedVolume)
+    volumes: dict[int, SimulatedVolume] = field(
+        default_factory=lambda: {one: SimulatedVolume() for one in CATALOG_PATHS}
+    )
+    """By catalog id."""
     hosts: list[Host] = field(default_factory=list)
     network: BreakableNetwork = field(init=False)
     daemon: Daemon | None = None
@@ -125,8 +132,9 @@ class Site:
             self.daemon = daemon
             await journal.recover()
             await self._initialise(journal)
-            volume = self.volume  # of this life: after a crash the site has another one
-            stores = directory_stores(journal, lambda _path: volume, SERVER_ID)
+            # Of this life: after a crash the site has others.
+            volumes = {path: self.volumes[number] for number, path in CATALOG_PATHS.items()}
+            stores = directory_stores(journal, volumes.__getitem__, SERVER_ID)
             ports = DaemonPorts(host="daemon", control=CONTROL_PORT, data=DATA_PORT)
             async with daemon_actors(
                 journal, self.network, self.world, stores, ports=ports, server_id=SERVER_ID
@@ -137,16 +145,27 @@ class Site:
                 await trio.sleep_forever()
 
     async def _initialise(self, journal: JournalActor) -> None:
-        if any(True for _ in journal.state.all(MediaServer)):
-            return
-        command = Initialise(
-            hostname="daemon",
-            hwid="0123456789abcdef",
-            superuser=SUPERUSER,
-            credential_id="none",
-            default_catalog_path=CATALOG_PATH,
-        )
-        await journal.execute(Order(command=command, command_id="initialise", actor="actor:daemon"))
+        state = journal.state
+        commands: list[Any] = []
+        if state.find(MediaServer, 1) is None:
+            commands.append(
+                Initialise(
+                    hostname="daemon",
+                    hwid="0123456789abcdef",
+                    superuser=SUPERUSER,
+                    credential_id="none",
+                    default_catalog_path=CATALOG_PATHS[DEFAULT_CATALOG],
+                )
+            )
+        if state.by_key(Pool, SECOND_POOL) is None:
+            fields = {"pool_name": SECOND_POOL, "pool_type": PoolType.FILE_SYSTEM}
+            commands.append(CreateRecord(resource="pool_list", fields=fields))
+        if state.find(LocalCatalog, SECOND_CATALOG) is None:
+            fields = {"path": CATALOG_PATHS[SECOND_CATALOG], "pool": SECOND_POOL}
+            commands.append(CreateRecord(resource="storage_local_catalogs", fields=fields))
+        for number, command in enumerate(commands):
+            command_id = f"initialise/{state.position}/{number}"
+            await journal.execute(Order(command=command, command_id=command_id, actor="actor:daemon"))
 
     def crash_daemon(self, *, why: str) -> None:
         """The process is gone now. Its disks keep what their fault models say."""
@@ -157,9 +176,10 @@ class Site:
         self.trace.note("fault", f"daemon crashes: {why}")
         lose = self.world.randomness.token_bytes(1)[0] < 128
         self.store = daemon.log.crash(lose_commit_under_way=lose)
-        before_each, self.volume.before_each = self.volume.before_each, None
-        self.volume = self.volume.crash(self.world.randomness)
-        self.volume.before_each = before_each
+        for number, volume in self.volumes.items():
+            before_each, volume.before_each = volume.before_each, None
+            self.volumes[number] = volume.crash(self.world.randomness)
+            self.volumes[number].before_each = before_each
         daemon.scope.cancel()
         self.daemon = None
         self.started = trio.Event()
