@@ -111,8 +111,10 @@ class DemonstrationLibrary:
 
 
 def _why(client: RestClient, drive_id: int) -> list[str]:
+    """Why the newest mount was made; nothing when there was none."""
     try:
-        return [str(row["text"]) for row in client.get(f"/library_tape_drives/{drive_id}/why")["items"]]
+        rows = client.get(f"/library_tape_drives/{drive_id}/why")["items"]
+        return [str(row["text"]) for row in rows if row["event"] == "drive.mount_begun"]
     except ApiError as error:
         if error.status == 404:
             return []
