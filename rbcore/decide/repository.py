@@ -95,7 +95,7 @@ def record_backup(state: State, command: RecordBackup, context: Context) -> Deci
     )
     draft.add(Backup, backup_id, recorded)
     if task.library_id:
-        draft.add(Backup, backup_id, _placed(task.id, task.library_id, command.parts))
+        draft.add(Backup, backup_id, _placed(state, task.id, task.library_id, command.parts))
     if command.problem_lines:
         draft.add(Task, task.id, TaskNoted("client", "warning", bounded(command.problem_lines)))
     if command.signature and not command.signature_valid:
@@ -107,10 +107,38 @@ def record_backup(state: State, command: RecordBackup, context: Context) -> Deci
     return draft.decision(ids=[backup_id], data={"backup_id": backup_id})
 
 
-def _placed(task_id: int, library_id: int, parts: list[BackupPart]) -> BackupPlaced:
+def _placed(state: State, task_id: int, library_id: int, parts: list[BackupPart]) -> BackupPlaced:
     if not parts:
         raise NotAllowedNow(f"Task {task_id} writes to tape library {library_id}, and no parts are named.")
+    _require_parts(state, task_id, parts)
     return BackupPlaced(library_id, msgspec.to_builtins(parts))
+
+
+def _require_parts(state: State, task_id: int, parts: list[BackupPart]) -> None:
+    """Raise ``NotAllowedNow`` unless the log knows of every part that this task wrote it, and that it is still there (law 4)."""
+    for cartridge_id in dict.fromkeys(part.cartridge_id for part in parts):
+        cartridge = state.find(TapeCartridge, cartridge_id)
+        why = _why_not_on(cartridge, task_id)
+        if why:
+            tag = cartridge.volume_tag if cartridge is not None else cartridge_id
+            raise NotAllowedNow(
+                f"The archive of task {task_id} is not recorded, for a part of it is said to be on cartridge {tag}, and {why}: "
+                "restart the task."
+            )
+
+
+def _why_not_on(cartridge: TapeCartridge | None, task_id: int) -> str:
+    if cartridge is None:
+        return "that is not registered any more"
+    if cartridge.intent:
+        return f"nobody knows how its last {cartridge.intent} ended"
+    if not cartridge.format:
+        return "that has no label"
+    if task_id not in cartridge.written_by:
+        return "the task ended no part there"
+    if cartridge.labelled_ns > cartridge.last_written_ns:
+        return "that was labelled since"
+    return ""
 
 
 def record_copy(state: State, command: RecordCopy, context: Context) -> Decision:
@@ -172,13 +200,14 @@ def _copied(draft: Draft, task: Task, backup: Backup, pool: Pool, command: Recor
     )
     draft.add(Backup, backup_id, recorded)
     if task.target_library_id:
-        draft.add(Backup, backup_id, _placed(task.id, task.target_library_id, command.parts))
+        draft.add(Backup, backup_id, _placed(draft.state, task.id, task.target_library_id, command.parts))
     return backup_id
 
 
 def _moved(draft: Draft, task: Task, backup: Backup, pool: Pool, command: RecordCopy) -> int:
     if bool(task.target_library_id) != bool(command.parts):
         raise NotAllowedNow(f"Task {task.id}: parts are named exactly when a tape library was written.")
+    _require_parts(draft.state, task.id, command.parts)
     removal_task_id = queue_deletion(draft, backup)
     moved = BackupMoved(
         task_id=task.id,

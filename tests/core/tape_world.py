@@ -23,7 +23,7 @@ from rbcore.commands import (
     Reply,
 )
 from rbcore.entities import LibrarySlot, TapeCartridge, TapeDrive, TapeTask
-from rbcore.events import BackupPlaced
+from rbcore.events import BackupPlaced, CartridgeLabelled
 from tests.core.world import World, archive_of, whole
 
 DRIVES, STATION, SLOTS = (256, 257), (768, 769), (1024, 1025, 1026, 1027)
@@ -169,6 +169,14 @@ class TapeWorld(World):
         cartridge = self.cartridge(tag)
         used = cartridge.used_bytes + 1_000
         self.run(RecordCartridgeWritten(cartridge_id=cartridge.id, used_bytes=used, full=full, task_id=task_id))
+
+    def holds(self, tag: str, task_id: int) -> None:
+        """The task has ended a part on it; it was labelled for that, if it was not."""
+        cartridge = self.cartridge(tag)
+        if not cartridge.format:
+            label = CartridgeLabelled("native", f"{cartridge.id:032x}", 1, 10**12)
+            self._apply([(f"tape_cartridge/{cartridge.id}", label)], whole(self.state))
+        self.written(tag, task_id)
 
     def put_on(self, backup_id: int, *tags: str) -> None:
         """The backup stands on these cartridges."""

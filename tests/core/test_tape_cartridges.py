@@ -305,6 +305,16 @@ def test_what_must_stay_is_neither_labelled_nor_erased(holding: TapeWorld) -> No
     holding.run(label)
 
 
+def test_a_drive_that_cannot_overwrite_costs_the_cartridge_nothing(world: TapeWorld) -> None:
+    world.run(RecordDriveFacts(drive_id=1, facts=drive_facts("drive256", 256, lacks=["ERASE"])))
+    world.mounted(A)
+    long = BeginErasing(cartridge_id=1, drive_id=1, is_long=True, reason="wanted")
+    assert "drive 1 has no ERASE. Order a short erase" in refused(world, long, Refused)
+    world.run(BeginErasing(cartridge_id=1, drive_id=1, is_long=False, reason="wanted"))
+    world.run(EndErasing(cartridge_id=1, is_long=False))
+    assert world.cartridge(A).status == "Scratch"
+
+
 @pytest.mark.parametrize("verb", ["label", "erase"])
 def test_nobody_writes_to_what_may_be_half_labelled_or_erased(world: TapeWorld, verb: str) -> None:
     world.mounted(A)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from rbcore.commands import (
@@ -11,6 +12,7 @@ from rbcore.commands import (
     AdvanceTask,
     AgentGone,
     AssignTask,
+    ContinueTask,
     DeleteBackups,
     PauseTask,
     QueueCopy,
@@ -33,9 +35,9 @@ from rbcore.dispatch import (
     VerifyStep,
     next_steps,
 )
-from rbcore.entities import Backup, BackupPart, PendingRemoval, Task
+from rbcore.entities import Backup, BackupPart, PendingRemoval, TapeCartridge, Task
 from rbcore.errors import NotAllowedNow
-from rbcore.events import CartridgeImported
+from rbcore.events import CartridgeErasingBegun, CartridgeImported, CartridgeLabelled
 from rbcore.vocabulary import TaskType
 from tests.core.tape_world import DRIVES, POOL, SLOTS, A, B, TapeWorld
 from tests.core.world import archive_of, whole
@@ -77,6 +79,8 @@ class Tapes(TapeWorld):
         """A finished backup on these cartridges; its id."""
         task = self.transmitting(self.queued(pool=pool, **fields))
         parts = [self.part(tag, number) for number, tag in enumerate(tags)]
+        for tag in tags:
+            self.holds(tag, task.id)
         return self.run(archive_of(task, parts=parts)).ids[0]
 
     def restoring(self, backup_id: int) -> int:
@@ -176,6 +180,8 @@ def test_a_backup_stands_on_its_cartridges_in_one_batch(world: Tapes) -> None:
     task = world.transmitting(world.queued(pool=POOL))
     with pytest.raises(NotAllowedNow, match="no parts are named"):
         world.run(archive_of(task))
+    for tag in (A, B):
+        world.holds(tag, task.id)
     before = len(world.log)
     backup_id = world.run(archive_of(task, parts=[world.part(A), world.part(B, 2)])).ids[0]
     assert world.events(before)[:2] == ["backup.recorded", "backup.placed"]
@@ -321,7 +327,60 @@ def _record(world: Tapes, task_id: int, **given: Any) -> int:
     world.run(AdvanceTask(task_id=task_id, status="Execution"))
     backup = world.state.find(Backup, task.backup_id)
     assert backup is not None
+    for part in given.get("parts", ()):
+        world.holds(world.state.tables[TapeCartridge.KIND][part.cartridge_id].volume_tag, task_id)
     return world.run(RecordCopy(task_id=task_id, archive_size=9, root=backup.root, **given)).ids[0]
+
+
+# --- law 4: parts that are there --------------------------------------------------------------------------------------
+
+
+def _erased_meanwhile(world: Tapes) -> None:
+    event = CartridgeErasingBegun(False, 1, "by a hand that asked nobody")
+    world._apply([(f"tape_cartridge/{world.cartridge(B).id}", event)], whole(world.state))
+
+
+def _labelled_meanwhile(world: Tapes) -> None:
+    world.now_ns += 10**9
+    event = CartridgeLabelled("native", "ff" * 16, 2, 10**12)
+    world._apply([(f"tape_cartridge/{world.cartridge(B).id}", event)], whole(world.state))
+
+
+@pytest.mark.parametrize("kind", ["backup", "copy", "move"])
+@pytest.mark.parametrize(
+    ("meanwhile", "why"),
+    [(_erased_meanwhile, "nobody knows how its last erase ended"), (_labelled_meanwhile, "that was labelled since")],
+)
+def test_an_archive_is_not_recorded_where_its_parts_are_not(world: Tapes, kind: str, meanwhile: Any, why: str) -> None:
+    parts = [world.part(A, 0), world.part(B, 1)]
+    if kind == "backup":
+        task = world.transmitting(world.queued(pool=POOL))
+        command: Any = archive_of(task, parts=parts)
+    else:
+        task = world.assigned(world.copying(world.backed_up(), POOL, move=kind == "move"))
+        world.run(AdvanceTask(task_id=task.id, status="Execution"))
+        command = RecordCopy(task_id=task.id, archive_size=9, root="0f" * 32, parts=parts)
+    before = len(list(world.state.all(Backup)))
+
+    def refused(sentence: str) -> None:
+        position = world.state.position
+        with pytest.raises(NotAllowedNow, match=sentence):
+            world.run(command)
+        assert world.state.position == position
+
+    refused(f"cartridge {A}, and that has no label: restart the task")
+    world.holds(A, task.id)
+    world.holds(B, world.queued(pool=POOL))
+    refused(f"cartridge {B}, and the task ended no part there")
+    world.holds(B, task.id)
+    meanwhile(world)
+    refused(f"cartridge {B}, and {why}")
+    parts[1] = msgspec.structs.replace(parts[1], cartridge_id=99)
+    refused("cartridge 99, and that is not registered any more")
+    parts[1:] = []
+    world.run(command)
+    assert len(list(world.state.all(Backup))) == before + (kind != "move")
+    assert {part.cartridge_id for one in world.state.all(Backup) for part in one.parts} == {world.cartridge(A).id}
 
 
 # --- deletions -------------------------------------------------------------------------------------------------------
@@ -358,6 +417,7 @@ def test_a_copy_to_tape_waits_for_a_drive_to_write(world: Tapes) -> None:
     world.run(AdvanceTask(task_id=task_id, status="Execution"))
     with pytest.raises(NotAllowedNow, match="no parts"):
         world.run(RecordCopy(task_id=task_id, archive_size=9, root="0f" * 32))
+    world.holds(A, task_id)
     copy = world.run(RecordCopy(task_id=task_id, archive_size=9, root="0f" * 32, parts=[world.part(A)])).ids[0]
     backup = world.state.find(Backup, copy)
     assert backup is not None
@@ -401,11 +461,15 @@ def test_one_copy_from_tape_to_tape_at_a_time(world: Tapes) -> None:
     (step,) = world.steps()
     assert step == write(tasks[0])
     world.granted(step)
+    world.run(PauseTask(task_id=tasks[0]))
+    assert world.steps() == [], "paused with a drive in its hands"
+    world.run(ContinueTask(task_id=tasks[0]))
     (step,) = world.steps()
     assert step == read(world, tasks[0], A)
     world.granted(step, drive=1)
     world.run(AdvanceTask(task_id=tasks[0], status="Execution"))
     assert world.steps(under_way={tasks[0]}) == []
+    world.holds(C, tasks[0])
     world.run(RecordCopy(task_id=tasks[0], archive_size=9, root="0f" * 32, parts=[world.part(C)]))
     assert world.steps() == [write(tasks[1])]
 
