@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -28,10 +27,9 @@ from actors.port import ArchiveSink, ArchiveSource, Journal
 from actors.quiet_log import QuietLog
 from actors.supervisor import describe, leading_error
 from actors.works import STORAGE_RETRY_SECONDS, Work, Works
-from rbcore import media
 from rbcore.archive.keys import verify_root
 from rbcore.commands import Order, RecordBackup, Reply
-from rbcore.entities import Backup, Client, Task
+from rbcore.entities import Client, Task
 from rbcore.errors import (
     Damaged,
     Failure,
@@ -75,8 +73,6 @@ READ_AHEAD_PIECES = 2
 SLICE_BYTES = 256 * 1024
 READ_BLOCKS_MAX = 256
 """Blocks of one thread call; more than the usual size of them is read again in halves."""
-PARENT_SECONDS_MAX = 1800.0
-"""A backup to tape that needs its parent's manifest from a cartridge holds one drive while it waits for another: not for ever."""
 ATTACH_SECONDS_MAX = 10.0
 REPORT_SECONDS_MAX = 5.0
 """When a stream ends early the client says why over the control channel; so long it is given for that."""
@@ -168,7 +164,7 @@ class DataChannelServer:
         if work.kind == "backup":
             await _BackupReceiver(work, channel, self._journal, self._works, self._places, self._world).run()
         else:
-            async with _BlockServer(work, channel, self._places, self._journal) as server:
+            async with _BlockServer(work, channel, self._places) as server:
                 await channel.send(Attached(credit_bytes=CREDIT_BYTES, next_block=0, manifest_blocks=[]))
                 await server.run()
 
@@ -209,13 +205,10 @@ class _Piece(NamedTuple):
 class _BlockServer:
     """Answers ``Fetch``, ``FetchTrailer`` and ``FetchManifest``, no more than the credit ahead of ``Received``."""
 
-    def __init__(
-        self, work: Work, channel: DataChannel, places: Places, journal: Journal, own: ArchiveSink | None = None
-    ) -> None:
+    def __init__(self, work: Work, channel: DataChannel, places: Places, own: ArchiveSink | None = None) -> None:
         self._work = work
         self._channel = channel
         self._places = places
-        self._journal = journal
         self._own = own
         """The unfinished archive of a backup."""
         self._stack = AsyncExitStack()
@@ -299,7 +292,7 @@ class _BlockServer:
     async def _structure(self, request: FetchManifest | FetchTrailer) -> list[int]:
         if self._own is not None and request.archive == self._work.archive:
             return list(self._own.manifest_blocks) if isinstance(request, FetchManifest) else []
-        with self._bounded(request.archive):
+        with _telling():
             reader = await self._reader(request.archive)
             trailer = [await reader.trailer_block()]
             return [*await reader.manifest_blocks(), *trailer] if isinstance(request, FetchManifest) else trailer
@@ -336,7 +329,7 @@ class _BlockServer:
     async def _read(self, archive: str, numbers: Sequence[int]) -> list[_Piece]:
         """Pieces that fit into frames."""
         try:
-            with self._bounded(archive):
+            with _telling():
                 if self._own is not None and archive == self._work.archive:
                     data = await self._own.read(numbers)
                 else:
@@ -352,22 +345,6 @@ class _BlockServer:
         middle = len(numbers) // 2
         return [*await self._read(archive, numbers[:middle]), *await self._read(archive, numbers[middle:])]
 
-    @contextmanager
-    def _bounded(self, archive: str) -> Iterator[None]:
-        """What is said of a place that cannot be read; and the bound of ``PARENT_SECONDS_MAX``."""
-        backup = self._work.readable.get(archive)
-        waits_with_drive = self._work.kind == "backup" and backup is not None and bool(backup.parts)
-        try:
-            with trio.fail_after(PARENT_SECONDS_MAX if waits_with_drive else math.inf):
-                yield
-        except trio.TooSlowError:
-            raise StorageUnavailable(
-                f"The manifest of the parent backup is not kept beside its cartridges, and no drive had read it after {PARENT_SECONDS_MAX:.0f} s. "
-                "Make a full backup, or try again when a second drive is free."
-            ) from None
-        except Unavailable as error:
-            raise StorageUnavailable(error.message) from error
-
     async def _reader(self, archive: str) -> ArchiveSource:
         backup = self._work.readable[archive]
         if archive in self._readers:
@@ -378,18 +355,11 @@ class _BlockServer:
             self._readers.pop(self._tape_archive, None)
             await self._tape_stack.aclose()
             self._tape_stack, self._tape_archive = AsyncExitStack(), archive
-            task_id = self._work.task_id if self._may_mount(backup) else 0
+            # Of the parent of a backup only the manifest is read, which is kept beside the cartridges since the backup was given its drive.
+            task_id = 0 if self._work.kind == "backup" else self._work.task_id
             reader = await self._tape_stack.enter_async_context(self._places.source(backup, task_id))
         self._readers[archive] = reader
         return reader
-
-    def _may_mount(self, backup: Backup) -> bool:
-        """A backup to tape has a drive in its hands. Where there is no second one it would wait for itself."""
-        state = self._journal.state
-        task = state.find(Task, self._work.task_id)
-        if self._work.kind != "backup" or task is None or not task.library_id:
-            return True
-        return len(media.usable_drives(state, task.library_id)) > 1
 
 
 class _BackupReceiver:
@@ -418,8 +388,8 @@ class _BackupReceiver:
         if task is None:
             raise NotFound(f"Task {work.task_id} is not in the queue any more.")
         async with (
-            _telling(self._places.sink(task, work.archive)) as writer,
-            _BlockServer(work, self._channel, self._places, self._journal, writer) as server,
+            self._sink(task) as writer,
+            _BlockServer(work, self._channel, self._places, writer) as server,
         ):
             work.durable_blocks = writer.next_block
             await self._channel.send(
@@ -441,6 +411,13 @@ class _BackupReceiver:
                     nursery.cancel_scope.cancel()
             assert commit is not None, "receiving ends with a Commit or an error"
             await self._commit(writer, commit)
+
+    @asynccontextmanager
+    async def _sink(self, task: Task) -> AsyncIterator[ArchiveSink]:
+        async with AsyncExitStack() as stack:
+            with _telling():
+                sink = await stack.enter_async_context(self._places.sink(task, self._work.archive))
+            yield sink
 
     async def _receive(self, server: _BlockServer) -> Commit:
         while True:
@@ -484,10 +461,8 @@ class _BackupReceiver:
             unsynced_bytes += taken
             late = trio.current_time() - synced_at >= SYNC_SECONDS
             sync = writer.resumable and (unsynced_bytes >= SYNC_BYTES or late or not self._arrived)
-            try:
+            with _telling():
                 last = await writer.write(pieces, sync=sync)
-            except Unavailable as error:
-                raise StorageUnavailable(error.message) from error
             if sync or not writer.resumable:
                 self._unstored_bytes -= unsynced_bytes
                 if sync:
@@ -505,10 +480,8 @@ class _BackupReceiver:
         # The archive's final name and the event belong together as closely as can be: no cancellation in between. A tape may have to change
         # cartridges before its archive ends, and that can be cancelled: nothing has a final name there before.
         with trio.CancelScope(shield=writer.resumable) as scope:
-            try:
+            with _telling():
                 summary = await writer.finish()
-            except Unavailable as error:
-                raise StorageUnavailable(error.message) from error
             scope.shield = True
             if summary.root != commit.root:
                 await writer.discard()
@@ -553,12 +526,10 @@ class _BackupReceiver:
         )
 
 
-@asynccontextmanager
-async def _telling(sink: AbstractAsyncContextManager[ArchiveSink]) -> AsyncIterator[ArchiveSink]:
-    """The sink; when it cannot be had, that is the storage's matter, not the peer's."""
-    async with AsyncExitStack() as stack:
-        try:
-            entered = await stack.enter_async_context(sink)
-        except Unavailable as error:
-            raise StorageUnavailable(error.message) from error
-        yield entered
+@contextmanager
+def _telling() -> Iterator[None]:
+    """A place that cannot be used is the storage's matter, not the peer's."""
+    try:
+        yield
+    except Unavailable as error:
+        raise StorageUnavailable(error.message) from error

@@ -77,7 +77,7 @@ from rbcore.events import (
 from rbcore.messages import ContinueWork, KillWork, PauseWork, WorkProgress
 from rbcore.ports import World
 from rbcore.task import retry_delay_seconds
-from rbcore.vocabulary import BACKUP_TASKS, COPY_TASKS, TERMINAL_STATUSES, TaskStatus, configured
+from rbcore.vocabulary import BACKUP_TASKS, COPY_TASKS, TERMINAL_STATUSES, TapeTaskType, TaskStatus, configured
 
 _log = logging.getLogger(__name__)
 
@@ -300,6 +300,11 @@ class Dispatcher:
         self._sessions.forget_progress(step.task_id)
 
     async def _queue_tape_work(self, step: QueueTapeWorkStep) -> None:
+        try:
+            await self._have_manifest_of_parent(step)
+        except Unavailable as error:
+            await self._suspend(step.task_id, error.message)
+            return
         command = QueueTapeWork(
             task_type=step.task_type,
             task_id=step.task_id,
@@ -312,6 +317,23 @@ class Dispatcher:
         except (NotAllowedNow, NotFound) as error:
             await self._suspend(step.task_id, error.message)
 
+    async def _have_manifest_of_parent(self, step: QueueTapeWorkStep) -> None:
+        """Before a backup is given a drive to write: its parent's manifest has to be there without a cartridge, which may be the very one it writes to.
+
+        Where it is not kept any more it is read once, and kept. The task holds nothing meanwhile. Raises ``Unavailable``.
+        """
+        state = self._journal.state
+        task = state.find(Task, step.task_id)
+        parent = state.find(Backup, task.parent_backup_id) if task is not None else None
+        if step.task_type != TapeTaskType.WRITE or parent is None or not parent.parts:
+            return
+        try:
+            async with self._places.source(parent, step.task_id) as source:
+                await source.manifest_blocks()
+        except (Damaged, NotFound) as error:
+            # The agent finds out the same, and says which files that costs.
+            _log.error("the manifest of backup %d cannot be read: %s", parent.id, error.message)
+
     async def _copy(self, step: CopyStep) -> None:
         await self._journal.settled()
         task = self._journal.state.find(Task, step.task_id)
@@ -321,6 +343,8 @@ class Dispatcher:
             return
         await self._advance(task.id, TaskStatus.EXECUTION)
         durable_blocks = 0
+        if self._has_ended(task.id):
+            return
 
         async def record(command: RecordCopy) -> None:
             await self._execute(command, task.id)
@@ -334,7 +358,7 @@ class Dispatcher:
                 finally:
                     durable_blocks = job.durable_blocks
         except NotAllowedNow as error:
-            if self._journal.state.tables[Task.KIND][task.id].status != TaskStatus.KILL:
+            if not self._has_ended(task.id):
                 await self._suspend(task.id, error.message)
         except StorageFull as error:
             await self._suspend(task.id, error.message, durable_blocks, STORAGE_RETRY_SECONDS)
@@ -344,6 +368,11 @@ class Dispatcher:
             await self._advance(task.id, TaskStatus.ERROR, error.message)
         finally:
             self._sessions.forget_progress(task.id)
+
+    def _has_ended(self, task_id: int) -> bool:
+        """Or is about to, on order."""
+        task = self._journal.state.find(Task, task_id)
+        return task is None or task.status == TaskStatus.KILL or task.status in TERMINAL_STATUSES
 
     def _note_progress(self, task_id: int, bytes_done: int) -> None:
         self._sessions.take_progress(WorkProgress(task_id=task_id, bytes_done=bytes_done, bytes_total=0, files_done=0))

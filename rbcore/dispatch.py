@@ -179,10 +179,7 @@ class _Load:
         """The task is Assigned, or somebody works on it."""
         if task.task_type in BACKUP_TASKS:
             self.resources.add(_group(task))
-        active = _tape_tasks(state, task)
-        if _is_tape_to_tape(state, task) and (is_running or active):
-            self.copying_libraries |= _libraries(state, task)
-        works = is_running and not any(one.status in _WAITING_FOR_CARTRIDGE for one in active)
+        works = is_running and not any(one.status in _WAITING_FOR_CARTRIDGE for one in _tape_tasks(state, task))
         if works:
             self.begin(task)
         if task.task_type in CLIENT_TASKS and (works or not _needs_reading(state, task)):
@@ -273,6 +270,8 @@ def next_steps(state: State, facts: Facts, now_ns: int) -> list[AnyStep]:
         is_running = task.status in _RUNNING or task.id in facts.under_way
         if task.status == TaskStatus.ASSIGNED or is_running:
             load.given_out(state, task, is_running=is_running)
+        if _is_tape_to_tape(state, task) and (is_running or _tape_tasks(state, task)):
+            load.copying_libraries |= _libraries(state, task)  # also while it is paused, with a drive in its hands
     steps: list[AnyStep] = []
     for task in tasks:
         step = _step(state, facts, task, now_ns, load)

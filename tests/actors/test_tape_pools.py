@@ -228,6 +228,21 @@ async def test_a_manifest_that_is_not_kept_is_read_with_one_drive(tmp_path: Path
         await site.comes_back(last, "restored")
 
 
+@pytest.mark.parametrize("drives", [1, 2])
+async def test_an_incremental_backup_reads_a_manifest_that_is_not_kept_first(tmp_path: Path, drives: int) -> None:
+    """From the cartridge that it is going to write to."""
+    async with running(tmp_path, make_library(drives=drives)) as site:
+        full = await site.daemon.backup(site.client, site.source, pool=TAPES)
+        tape = site.daemon.actors.tape
+        assert tape is not None
+        tape.forget(full.archive)
+        await trio.sleep(0.3)
+        site.change("new", b"new")
+        last = await site.daemon.backup(site.client, site.source, pool=TAPES, backup_type="incremental")
+        assert (last.ref_id, site.tags(last)) == (full.id, site.tags(full))
+        await site.comes_back(last, "restored")
+
+
 async def test_a_copy_to_tape_begins_anew_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from actors.tape.sink import TapeSink
 
