@@ -137,7 +137,8 @@ def _take_out(state: State, cartridge_id: int, slot_id: int) -> list[Undo]:
 def _put_into(state: State, cartridge_id: int, slot_id: int) -> list[Undo]:
     cartridge: TapeCartridge = state.tables[TapeCartridge.KIND][cartridge_id]
     slot: LibrarySlot = state.tables[LibrarySlot.KIND][slot_id]
-    undos = _take_out(state, cartridge_id, cartridge.slot_id) if cartridge.slot_id else []
+    by_robot = bool(cartridge.slot_id)
+    undos = _take_out(state, cartridge_id, cartridge.slot_id) if by_robot else []
     cartridge = state.tables[TapeCartridge.KIND][cartridge_id]
     if slot.cartridge_id and slot.cartridge_id != cartridge_id:
         undos += _take_out(state, slot.cartridge_id, slot_id)
@@ -149,6 +150,8 @@ def _put_into(state: State, cartridge_id: int, slot_id: int) -> list[Undo]:
         library_id=slot.library_id,
         home_slot_id=slot_id if is_storage else cartridge.home_slot_id,
         exported=cartridge.exported and slot.type == SlotType.IMPORT_EXPORT,
+        # Hands that had it may have moved the tab: the next mount looks.
+        write_protected=cartridge.write_protected and by_robot,
     )
     filled = changed(slot, is_full=True, volume_tag=cartridge.volume_tag, cartridge_id=cartridge_id)
     return [

@@ -8,6 +8,7 @@ credit of each transfer. Reads take turns by the call.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,10 @@ from rbcore.tape.session import CartridgeSession
 
 TURN_BYTES: Final = 1024 * 1024 * 1024
 STARVED_SECONDS: Final = 2.0
+
+
+class SessionOver(Unavailable):
+    """The session this was about has ended, for a reason that is known and blamed already."""
 
 
 class Stream(Protocol):
@@ -65,9 +70,9 @@ class Desk:
         return session
 
     def ready(self) -> CartridgeSession:
-        """Raises ``Unavailable`` when nothing is mounted."""
+        """Raises ``SessionOver`` when nothing is mounted."""
         if self.session is None:
-            raise Unavailable(f"Drive {self.drive_id} has no cartridge mounted any more. {self.failure}".strip())
+            raise SessionOver(f"Drive {self.drive_id} has no cartridge mounted any more. {self.failure}".strip())
         return self.session
 
     # --- writing -----------------------------------------------------------------------------------------------------------
@@ -104,7 +109,8 @@ class Desk:
                     await self._end_turn(holder)
                     continue
                 news = self._news
-                with trio.move_on_after(max(left, 0.01)):
+                # While somebody is at it (a change of cartridges takes minutes) only its end is news.
+                with trio.move_on_after(math.inf if self._lock.locked() or left <= 0 else left):
                     await news.wait()
         finally:
             self._waiting.remove(stream)
@@ -140,9 +146,10 @@ class Desk:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[CartridgeSession]:
-        """The drive for one call. Raises ``Unavailable`` when nothing is mounted."""
+        """The drive for one call. Raises ``SessionOver`` when nothing is mounted."""
         async with self._lock:
             try:
                 yield self.ready()
             finally:
                 self.idle_since = trio.current_time()
+                self._wake()

@@ -47,6 +47,7 @@ from rbcore.commands import (
     EndDismount,
     EndMount,
     QuarantineCartridge,
+    RecordCartridgeWritten,
     RecordDriveCleaned,
     RecordDriveFacts,
     SetDriveStatus,
@@ -70,8 +71,8 @@ from rbcore.errors import (
     WriteProtected,
 )
 from rbcore.scsi import ScsiTransport
-from rbcore.tape.session import Contents, Identified
-from rbcore.vocabulary import DriveStatus, SlotType
+from rbcore.tape.session import CartridgeSession, Contents, Identified
+from rbcore.vocabulary import CartridgeStatus, DriveStatus, SlotType
 
 _log = logging.getLogger(__name__)
 
@@ -243,6 +244,10 @@ class DriveActor:
         state = self._recorder.journal.state
         cartridge = state.find(TapeCartridge, order.cartridge_id)
         assert cartridge is not None, "mounted cartridges stay registered"
+        if order.label and identified.write_protected:
+            # The mount has recorded that: the next look chooses another one.
+            await self._dismount("it is write protected")
+            return Mounted(usable=False, reason=f"cartridge {cartridge.volume_tag} is write protected: move its switch")
         try:
             await self._drive.prevent_removal(True)
             if order.label:
@@ -257,8 +262,22 @@ class DriveActor:
             await self._blame_for(error, cartridge.id, "write" if order.label else "load")
             await self._dismount(f"it could not be opened: {error.message}")
             return Mounted(usable=False, reason=error.message)
+        await self._note_what_it_takes(session, cartridge)
         self.desk.open(session, cartridge.id)
         return Mounted(usable=True)
+
+    async def _note_what_it_takes(self, session: CartridgeSession, cartridge: TapeCartridge) -> None:
+        """A cartridge that counts as appendable and is not would be chosen again and again."""
+        if session.may_write or cartridge.status != CartridgeStatus.APPENDABLE:
+            return
+        if session.full:
+            written = RecordCartridgeWritten(cartridge_id=cartridge.id, used_bytes=session.used_bytes, full=True)
+            await self._recorder.outcome(written)
+        elif session.identified.write_protected:
+            _log.warning("drive %d: cartridge %s is write protected", self.drive_id, cartridge.volume_tag)
+        else:
+            reason = f"it cannot be appended to: {session.why_not}"
+            await self._recorder.outcome(QuarantineCartridge(cartridge_id=cartridge.id, reason=reason))
 
     async def _forgotten(self, parts: list[tuple[bytes, Any]]) -> frozenset[bytes]:
         """Archives on the cartridge that nothing in the repository and no task under way names."""
@@ -416,7 +435,7 @@ class DriveActor:
         return Next(chosen.cartridge.id, chosen.cartridge.volume_tag, reason, chosen.relabel)
 
     async def change_to(self, chosen: Next, reason: str) -> None:
-        """Within a stream's turn. Raises ``Unavailable`` when the next cartridge cannot be mounted: the streams end, and try again."""
+        """Within a stream's turn. Raises ``NotAllowedNow`` when the next cartridge cannot be mounted: the streams end, and try again."""
         async with self._turn:
             self.busy = True
             try:
@@ -427,7 +446,7 @@ class DriveActor:
                 self.busy = False
                 self._on_change()
         if not mounted.usable:
-            raise Unavailable(f"Cartridge {chosen.volume_tag} could not be mounted: {mounted.reason}")
+            raise NotAllowedNow(f"Cartridge {chosen.volume_tag} could not be mounted: {mounted.reason}")
 
     async def writing_failed(self, error: RbError) -> None:
         cartridge_id = self.desk.cartridge_id

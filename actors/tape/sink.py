@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from actors.tape.desk import Desk
+from actors.tape.desk import Desk, SessionOver
 from actors.tape.kept import KeptWriter
 from actors.tape.recording import Recorder
 from rbcore.archive.block import HEADER_BYTES, BlockHeader, Buffer, check_stored, iter_blocks
@@ -23,7 +23,16 @@ from rbcore.archive.root import RootHasher
 from rbcore.archive.store import ArchiveSummary
 from rbcore.commands import RecordCartridgeWritten
 from rbcore.entities import BackupPart
-from rbcore.errors import Damaged, NotAllowedNow, NotFound, ProtocolViolation, RbError, StorageFull, Unavailable
+from rbcore.errors import (
+    Damaged,
+    EndOfMedium,
+    NotAllowedNow,
+    NotFound,
+    ProtocolViolation,
+    RbError,
+    StorageFull,
+    Unavailable,
+)
 from rbcore.ports import World
 from rbcore.tape.session import ArchiveInfo, CartridgeSession, PartPlace, PartStart
 
@@ -208,6 +217,12 @@ class TapeSink:
         """Errors of the drive end the attempt: they come out as ``Unavailable`` or ``StorageFull``, for the task to be tried again."""
         try:
             await work()
+        except SessionOver:
+            raise
+        except EndOfMedium as error:
+            # The end came without a warning: what was not durable may not be there. The cartridge takes no more.
+            await self._end_of_medium(error)
+            raise Unavailable(f"Writing to tape failed: {error.message}") from error
         except (ProtocolViolation, StorageFull) as error:
             if isinstance(error, ProtocolViolation) or not self._desk.failure:
                 raise
@@ -216,6 +231,18 @@ class TapeSink:
             self._desk.failure = self._desk.failure or error.message
             await self._drive.writing_failed(error)
             raise Unavailable(f"Writing to tape failed: {error.message}") from error
+
+    async def _end_of_medium(self, error: EndOfMedium) -> None:
+        self._desk.failure = error.message
+        session = self._desk.session
+        await self._recorder.outcome(
+            RecordCartridgeWritten(
+                cartridge_id=self._desk.cartridge_id,
+                used_bytes=session.used_bytes if session is not None else 0,
+                full=True,
+                task_id=self._task_id,
+            )
+        )
 
     async def _put(self) -> None:
         while self._unsent:
@@ -247,7 +274,7 @@ class TapeSink:
         """The session, with a part of this archive open."""
         session = self._desk.ready()
         if self._desk.failure:
-            raise Unavailable(self._desk.failure)
+            raise SessionOver(self._desk.failure)
         if self._open:
             return session
         if not session.may_write:

@@ -173,8 +173,10 @@ class Site:
 
     # --- archives ----------------------------------------------------------------------------------------------------------
 
-    async def write_archive(self, sizes: list[int], *, pool_id: int = 2, library_id: int = 1) -> int:
-        """A new archive of blocks with these payload sizes (a manifest and a trailer are added); the backup's id."""
+    async def write_archive(
+        self, sizes: list[int], *, pool_id: int = 2, library_id: int = 1, pause_seconds: float = 0.0
+    ) -> int:
+        """A new archive of blocks with these payload sizes (a manifest and a trailer are added); the backup's id. ``pause_seconds``: before each."""
         archive = self.world.randomness.token_bytes(16)
         task_id = (
             await self.execute(
@@ -188,6 +190,8 @@ class Site:
         blocks = make_blocks(archive, sizes, self.world.randomness.token_bytes)
         async with self.tape.writer(self.one(Task, task_id), archive.hex()) as sink:
             for block in blocks:
+                if pause_seconds:
+                    await trio.sleep(pause_seconds)
                 await sink.write([block], sync=False)
             summary = await sink.finish()
             parts = [changed(one) for one in sink.parts]

@@ -11,7 +11,7 @@ import trio.testing
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
 from rbcore.commands import CreateRecord, QueueDriveCleaning, QueueTapeTasks, TapeOrder
 from rbcore.entities import Backup, LibrarySlot, TapeCartridge, TapeDrive, TapeTask
-from rbcore.errors import Damaged, MediumFailed
+from rbcore.errors import Damaged, MediumFailed, Unavailable
 from rbcore.vocabulary import CartridgeStatus, PoolType, SlotType, TapeTaskType, TaskStatus
 from tests.tape_actors.site import Site, running_site
 
@@ -178,3 +178,43 @@ async def test_a_dirty_drive_asks_for_cleaning_and_is_cleaned(
     assert not cleaned.cleaning_required
     assert cleaned.last_cleaned_ns
     check_places(site)
+
+
+async def test_a_write_protected_cartridge_is_passed_over_until_hands_had_it(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    site.library.faults.write_protect("VT0001L9")
+    number = await site.write_archive([1000])
+    backup: Backup = site.one(Backup, number)
+    assert site.one(TapeCartridge, backup.parts[0].cartridge_id).volume_tag != "VT0001L9"
+    assert site.cartridge("VT0001L9").write_protected
+    assert site.cartridge("VT0001L9").status != CartridgeStatus.QUARANTINED
+    slot = site.slot_of("VT0001L9")
+    assert slot is not None
+    site.library.faults.take_out(slot.address)
+    site.library.faults.write_protect("VT0001L9", protected=False)
+    await site.tape.synchronise(1)
+    site.library.faults.put_in("VT0001L9", slot.address)
+    await site.tape.synchronise(1)
+    assert not site.cartridge("VT0001L9").write_protected
+    check_places(site)
+
+
+async def test_the_end_without_a_warning_fails_the_attempt_and_the_next_goes_elsewhere(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    await site.write_archive([1000])
+    drive = next(one for one in site.state.all(TapeDrive) if one.cartridge_id)
+    tag = site.one(TapeCartridge, drive.cartridge_id).volume_tag
+    for partition in site.library.cartridge(tag).partitions:
+        partition.capacity_bytes, partition.early_warning_bytes = partition.used_bytes + 1_500_000, 0
+    try:
+        number = await site.write_archive([MIB] * 3)
+    except Unavailable as error:
+        assert "end" in error.message
+        number = await site.write_archive([MIB] * 3)
+        assert site.one(Backup, number).parts[0].cartridge_id != site.cartridge(tag).id
+    else:  # LTFS asks the drive how much room is left, and has stopped before
+        assert len(site.one(Backup, number).parts) > 1
+    assert site.cartridge(tag).status == CartridgeStatus.FULL
+    assert await site.read_archive(number) == site.archives[number]
