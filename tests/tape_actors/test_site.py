@@ -208,13 +208,13 @@ async def test_the_end_without_a_warning_fails_the_attempt_and_the_next_goes_els
     tag = site.one(TapeCartridge, drive.cartridge_id).volume_tag
     for partition in site.library.cartridge(tag).partitions:
         partition.capacity_bytes, partition.early_warning_bytes = partition.used_bytes + 1_500_000, 0
-    try:
-        number = await site.write_archive([MIB] * 3)
-    except Unavailable as error:
-        assert "end" in error.message
+    if site.cartridge(tag).format == "native":
+        with pytest.raises(Unavailable, match="end"):
+            await site.write_archive([MIB] * 3)
         number = await site.write_archive([MIB] * 3)
         assert site.one(Backup, number).parts[0].cartridge_id != site.cartridge(tag).id
-    else:  # LTFS asks the drive how much room is left, and has stopped before
+    else:  # the LTFS session asks the drive how much room is left, and has stopped before
+        number = await site.write_archive([MIB] * 3)
         assert len(site.one(Backup, number).parts) > 1
     assert site.cartridge(tag).status == CartridgeStatus.FULL
     assert await site.read_archive(number) == site.archives[number]
