@@ -518,6 +518,12 @@ class TapeTaskStatusChanged(Event, frozen=True, gc=False):
     """0: as before."""
 
 
+class TapeTaskRemoved(Event, frozen=True, gc=False):
+    """It has ended, and is not kept any more: its task was removed, or newer ones have pushed it out."""
+
+    TYPE = "tape_task.removed"
+
+
 class TaskPlaced(Event, frozen=True, gc=False):
     """What ``task.assigned`` does not say: the tape library, and where a Copy or Move goes. In one batch with it, right behind it."""
 

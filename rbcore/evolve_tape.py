@@ -413,6 +413,10 @@ def _tape_task_status_changed(
     return [state.replace(kind, id, after)]
 
 
+def _tape_task_removed(state: State, kind: str, id: int, time_ns: int, event: e.TapeTaskRemoved) -> list[Undo]:
+    return [state.replace(kind, id, None)]
+
+
 FOLDS: dict[type[e.Event], Fold] = {
     e.BackupPlaced: _backup_placed,
     e.BackupMoved: _backup_moved,
@@ -443,4 +447,5 @@ FOLDS: dict[type[e.Event], Fold] = {
     e.DriveCleaned: _cleaned,
     e.TapeTaskQueued: _tape_task_queued,
     e.TapeTaskStatusChanged: _tape_task_status_changed,
+    e.TapeTaskRemoved: _tape_task_removed,
 }

@@ -6,6 +6,7 @@ the same with the two sides exchanged, so indexes are never recorded, never dige
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from rbcore.entities import (
     Pool,
     TapeCartridge,
     TapeDrive,
+    TapeTask,
     Task,
     UnauthorisedClient,
     User,
@@ -67,6 +69,8 @@ class Indexes:
         "catalogs_of_pool",
         "children",
         "drives_of_library",
+        "ended_tape_tasks",
+        "ended_tape_tasks_of_task",
         "groups",
         "online_clients",
         "slots_of_library",
@@ -90,6 +94,10 @@ class Indexes:
         """Library id -> ids of its tape tasks that have not ended."""
         self.tape_tasks_of_task: dict[int, set[int]] = {}
         """Task id -> ids of its tape tasks that have not ended."""
+        self.ended_tape_tasks: dict[int, list[int]] = {}
+        """Library id -> ids of its tape tasks that have ended, ascending. The oldest ones are removed, so they have an order."""
+        self.ended_tape_tasks_of_task: dict[int, set[int]] = {}
+        """Task id -> ids of its tape tasks that have ended."""
         self._backups: dict[tuple[str, int], int] = {}
 
     def backups_of(self, attribute: str, id: int) -> int:
@@ -115,14 +123,30 @@ class Indexes:
         elif kind == "tape_drive":
             _regroup(self.drives_of_library, "library_id", before, after)
         elif kind == "tape_task":
-            was, is_ = (one if one is not None and one.status in _ACTIVE else None for one in (before, after))
-            _regroup(self.active_tape_tasks, "library_id", was, is_)
-            _regroup(self.tape_tasks_of_task, "parent_task_id", was, is_)
+            self._update_tape_task(before, after)
         elif kind == "client":
             if before is not None:
                 self.online_clients.discard(before.id)
             if after is not None and after.online:
                 self.online_clients.add(after.id)
+
+    def _update_tape_task(self, before: TapeTask | None, after: TapeTask | None) -> None:
+        was, is_ = (one if one is not None and one.status in _ACTIVE else None for one in (before, after))
+        _regroup(self.active_tape_tasks, "library_id", was, is_)
+        _regroup(self.tape_tasks_of_task, "parent_task_id", was, is_)
+        was, is_ = (one if one is not None and one.status not in _ACTIVE else None for one in (before, after))
+        if was is not None:
+            ended = self.ended_tape_tasks[was.library_id]
+            del ended[bisect_left(ended, was.id)]
+            if not ended:
+                del self.ended_tape_tasks[was.library_id]
+        if is_ is not None:
+            insort(self.ended_tape_tasks.setdefault(is_.library_id, []), is_.id)
+        _regroup(
+            self.ended_tape_tasks_of_task,
+            "parent_task_id",
+            *(one if one and one.parent_task_id else None for one in (was, is_)),
+        )
 
     def _update_task(self, before: Task | None, after: Task | None) -> None:
         old = None if before is None else before.status

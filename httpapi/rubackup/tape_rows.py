@@ -1,6 +1,6 @@
 """What rows of tape resources show beyond their own columns: it follows from other records, so it is told of the present only.
 
-Of the past (``?at=``) these keys are null. Columns that time travel can answer are declared in ``rbcore.resources.tape``.
+Of the past (``?at=``) these keys are null. Columns that time travel can answer are declared in ``rbcore.resources.tape`` and ``tape_cartridges``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from rbcore.decide.tape_inventory import slots_of
 from rbcore.decide.tasks import change_status
 from rbcore.entities import LibrarySlot, Pool, TapeCartridge, TapeDrive, TapeLibrary, TapeTask, Task
 from rbcore.errors import InvalidRequest, NotAllowedNow, NotFound, Refused
-from rbcore.events import DriveDismounted, DriveStatusChanged, TapeTaskQueued, TapeTaskStatusChanged
+from rbcore.events import DriveDismounted, DriveStatusChanged, TapeTaskQueued, TapeTaskRemoved, TapeTaskStatusChanged
 from rbcore.media import place_of, why_kept
 from rbcore.state import State
 from rbcore.tape.barcode import can_partition, is_worm
@@ -44,6 +44,10 @@ from rbcore.vocabulary import (
 TITLE: Final = "Tl Task Queue"
 ORDERS_MAX: Final = 10_000
 """Cartridges that one request names."""
+ENDED_MAX: Final = 10_000
+"""Ended tape tasks that are kept of each library; the log keeps all."""
+REMOVED_MAX: Final = 1_000
+"""Ended ones that a newly queued one pushes out at most; later ones push out the rest."""
 ORDERS: Final = (
     TapeTaskType.FORMAT,
     TapeTaskType.ERASE,
@@ -96,6 +100,17 @@ def _add(draft: Draft, task_type: str, library_id: int, **fields: Any) -> int:
     return task_id
 
 
+def _push_out(draft: Draft, added: int) -> None:
+    """The oldest ended ones go: beyond ``ENDED_MAX`` of a library, and all of libraries that are gone. ``added``: how many were just queued."""
+    room = max(REMOVED_MAX, 2 * added)
+    for library_id, ended in sorted(draft.state.indexes.ended_tape_tasks.items()):
+        kept = ENDED_MAX if draft.state.find(TapeLibrary, library_id) is not None else 0
+        going = ended[: min(room, max(0, len(ended) - kept))]
+        for tape_task_id in going:
+            draft.add(TapeTask, tape_task_id, TapeTaskRemoved())
+        room -= len(going)
+
+
 # --- an operator's orders --------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +156,7 @@ def queue_orders(state: State, command: QueueTapeTasks, context: Context) -> Dec
         )
         for order, cartridge in zip(orders, cartridges, strict=True)
     ]
+    _push_out(draft, len(ids))
     return draft.decision(ids=ids, data={"tasks_ids": ids})
 
 
@@ -211,6 +227,7 @@ def queue_cleaning(state: State, command: QueueDriveCleaning, context: Context) 
     task_id = _add(draft, TapeTaskType.CLEAN, drive.library_id, drive_id=drive.id)
     why = TapeTaskStatusChanged(TaskStatus.NEW, TaskStatus.NEW, bounded([command.reason])[0])
     draft.add(TapeTask, task_id, why)
+    _push_out(draft, 1)
     return draft.decision(ids=[task_id], data={"tasks_ids": [task_id]})
 
 
@@ -250,6 +267,7 @@ def queue_work(state: State, command: QueueTapeWork, context: Context) -> Decisi
         position=command.position,
         priority=task.priority,
     )
+    _push_out(draft, 1)
     return draft.decision(ids=[task_id])
 
 

@@ -17,9 +17,9 @@ from rbcore.commands import (
     RemoveTasks,
 )
 from rbcore.decide.decision import Decision, Draft, bounded, get, get_all
-from rbcore.entities import Task
+from rbcore.entities import TapeTask, Task
 from rbcore.errors import InvalidRequest, NotAllowedNow, NotFound
-from rbcore.events import TaskNoted, TaskRemoved, TaskStatusChanged
+from rbcore.events import TapeTaskRemoved, TaskNoted, TaskRemoved, TaskStatusChanged
 from rbcore.state import State
 from rbcore.task import ATTEMPTS_MAX, GIVEN_OUT, already_reached, killed_status, require, step
 from rbcore.vocabulary import (
@@ -137,8 +137,15 @@ def remove(state: State, command: RemoveTasks, context: Context) -> Decision:
         raise NotAllowedNow(next(iter(errors.values()))[0], errors=errors, data={"ids": [int(one) for one in errors]})
     draft = Draft(state)
     for task in tasks:
-        draft.add(Task, task.id, TaskRemoved())
+        _remove(draft, task.id)
     return draft.decision(ids=[task.id for task in tasks])
+
+
+def _remove(draft: Draft, task_id: int) -> None:
+    """And with it what robots and drives did for it and have ended."""
+    for tape_task_id in sorted(draft.state.indexes.ended_tape_tasks_of_task.get(task_id, ())):
+        draft.add(TapeTask, tape_task_id, TapeTaskRemoved())
+    draft.add(Task, task_id, TaskRemoved())
 
 
 def _remove_by_word(state: State, word: str) -> Decision:
@@ -151,7 +158,7 @@ def _remove_by_word(state: State, word: str) -> Decision:
     chosen = found[:REMOVED_TASKS_MAX]
     draft = Draft(state)
     for task_id in chosen:
-        draft.add(Task, task_id, TaskRemoved())
+        _remove(draft, task_id)
     left = len(found) - len(chosen)
     message = f"{len(chosen)} tasks deleted; {left} are left, repeat the request for more." if left else ""
     return draft.decision(ids=chosen, message=message, data={"deleted": len(chosen), "left": left})

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rbcore.entities import ENTITIES, Entity
+from rbcore.entities import ENTITIES, Entity, TapeTask
+from rbcore.media import named
 from rbcore.resource import Rule
 from rbcore.state import State
+
+KEEPERS_OF_STORAGE = frozenset({"superuser", "supervisor", "maintainer"})
+"""Pools, catalogs, libraries and cartridges are theirs to change."""
 
 
 def unique(kind: str, field: str, noun: str) -> Rule:
@@ -47,3 +51,13 @@ def ids_of(entities: list[Any]) -> str:
     """``7, 8, 9`` or, of many, the first ten and how many more."""
     shown = ", ".join(str(one.id) for one in entities[:10])
     return shown if len(entities) <= 10 else f"{shown} and {len(entities) - 10} more"
+
+
+def active_tape_tasks(state: State, library_id: int) -> list[TapeTask]:
+    """Tape tasks of the library that have not ended, ascending by id."""
+    found = [state.find(TapeTask, one) for one in sorted(state.indexes.active_tape_tasks.get(library_id, ()))]
+    return [one for one in found if one is not None]
+
+
+def tape_tasks_sentence(tasks: list[TapeTask]) -> str | None:
+    return f"tape tasks that have not ended need it (ids {named(one.id for one in tasks)})" if tasks else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rbcore.entities import Client, Entity, LocalCatalog, MediaServer, Pool
+from rbcore.entities import Client, Entity, LocalCatalog, MediaServer, Pool, TapeCartridge, TapeLibrary
+from rbcore.media import named
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Resource, Text
-from rbcore.resources.common import counted, ids_of, is_protected, keeps_its_name, unique
+from rbcore.resources.common import KEEPERS_OF_STORAGE, counted, ids_of, is_protected, keeps_its_name, unique
 from rbcore.state import State
 from rbcore.vocabulary import (
     BLOCK_SIZES_BYTES,
@@ -73,6 +74,19 @@ def _has_backups(state: State, pool: Entity) -> str | None:
 def _has_catalogs(state: State, pool: Entity) -> str | None:
     catalogs = [one for one in state.all(LocalCatalog) if one.pool == pool.id]
     return f"local catalogs belong to it (ids {ids_of(catalogs)})" if catalogs else None
+
+
+def _has_cartridges(state: State, pool: Entity) -> str | None:
+    cartridges = sorted(state.indexes.cartridges_of_pool.get(pool.id, ()))
+    if not cartridges:
+        return None
+    tags = named(state.tables[TapeCartridge.KIND][one].volume_tag for one in cartridges)
+    return f"cartridges belong to it ({tags}): import them into another pool, or delete them"
+
+
+def _has_libraries(state: State, pool: Entity) -> str | None:
+    libraries = [one for one in state.all(TapeLibrary) if one.pool == pool.id]
+    return f"it is the pool of tape libraries (ids {ids_of(libraries)}): delete them first" if libraries else None
 
 
 def _has_tasks(state: State, pool: Entity) -> str | None:
@@ -174,9 +188,18 @@ POOL_LIST = Resource(
         _deduplication_fits,
         keeps_its_name(Pool.KIND, "pool_name", "pool"),
     ),
-    refusals=(is_protected, _has_backups, _has_catalogs, _has_tasks, _is_pool_of_clients, _keeps_metadata),
+    refusals=(
+        is_protected,
+        _has_backups,
+        _has_catalogs,
+        _has_cartridges,
+        _has_libraries,
+        _has_tasks,
+        _is_pool_of_clients,
+        _keeps_metadata,
+    ),
     deletable=True,
-    manage=frozenset({"superuser", "supervisor", "maintainer"}),
+    manage=KEEPERS_OF_STORAGE,
     searchable_name="pool_name",
 )
 
@@ -217,9 +240,7 @@ def _has_archives(state: State, catalog: Entity) -> str | None:
 
 def _has_work(state: State, catalog: Entity) -> str | None:
     tasks = [
-        task
-        for task in state.active_tasks()
-        if catalog.id in (task.local_catalog_id, task.target_local_catalog_id)
+        task for task in state.active_tasks() if catalog.id in (task.local_catalog_id, task.target_local_catalog_id)
     ]
     return f"tasks that have not ended work there (ids {ids_of(tasks)})" if tasks else None
 
@@ -259,6 +280,6 @@ STORAGE_LOCAL_CATALOGS = Resource(
     ),
     refusals=(_has_archives, _has_work),
     deletable=True,
-    manage=frozenset({"superuser", "supervisor", "maintainer"}),
+    manage=KEEPERS_OF_STORAGE,
     searchable_name="path",
 )

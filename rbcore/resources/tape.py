@@ -1,7 +1,7 @@
-"""Tape libraries and what belongs to them (reference 2.17): libraries, changers, drives, elements, cartridges, and the queue of their tasks.
+"""Tape libraries and what belongs to them (reference 2.17): libraries, changers, drives, elements, and the queue of their tasks.
 
-Libraries, changers, drives and elements come from what the devices say (``AddTapeLibrary``, ``RecordInventory``); by hand only addresses of devices
-change. Cartridges are registered by hand, or by an import.
+They come from what the devices say (``AddTapeLibrary``, ``RecordInventory``); by hand only addresses of devices change. Cartridges, which are registered
+by hand or by an import, are in ``rbcore.resources.tape_cartridges``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rbcore.entities import (
     TapeLibrary,
     TapeTask,
 )
-from rbcore.media import drive_with, named, why_kept
+from rbcore.media import named
 from rbcore.resource import (
     Boolean,
     Choice,
@@ -34,47 +34,29 @@ from rbcore.resource import (
     TextList,
     Timestamp,
 )
-from rbcore.resources.common import unique
+from rbcore.resources.common import KEEPERS_OF_STORAGE, active_tape_tasks, tape_tasks_sentence, unique
+from rbcore.resources.tape_cartridges import TAPE_CARTRIDGES
 from rbcore.state import State
-from rbcore.tape.barcode import CLEANING, agrees, can_partition, is_worm, tape_type_of
 from rbcore.vocabulary import (
-    CARTRIDGE_STATUSES,
     DRIVE_STATUSES,
     LIBRARY_STATUSES,
     PRIORITY_MAX,
     SLOT_TYPES,
-    TAPE_NATIVE_CAPACITY_BYTES,
-    TAPE_POOL_TYPES,
     TAPE_TASK_STATUSES,
     TAPE_TASK_TYPES,
-    TAPE_TYPES,
-    CartridgeStatus,
-    PoolType,
     SlotType,
 )
 
-MANAGE = frozenset({"superuser", "supervisor", "maintainer"})
-"""As of pools: storage is theirs."""
 _DEVICE = r"/dev/[A-Za-z0-9/_.:-]+|[a-z]+://[^\s@]+"
 """A generic device of the media server, or a logical unit of an iSCSI target; never with a password."""
 _SCSI_PATH = re.compile(r"(\[\d+:\d+:\d+:\d+\])?")
-
-
-def active_tape_tasks(state: State, library_id: int) -> list[TapeTask]:
-    """Tape tasks of the library that have not ended, ascending by id."""
-    found = [state.find(TapeTask, one) for one in sorted(state.indexes.active_tape_tasks.get(library_id, ()))]
-    return [one for one in found if one is not None]
-
-
-def _tasks_sentence(tasks: list[TapeTask]) -> str | None:
-    return f"tape tasks that have not ended need it (ids {named(one.id for one in tasks)})" if tasks else None
 
 
 # --- libraries -------------------------------------------------------------------------------------------------------
 
 
 def _library_is_at_work(state: State, library: Entity) -> str | None:
-    return _tasks_sentence(active_tape_tasks(state, library.id))
+    return tape_tasks_sentence(active_tape_tasks(state, library.id))
 
 
 def _tasks_need_library(state: State, library: Entity) -> str | None:
@@ -108,7 +90,7 @@ TAPE_LIBRARIES = Resource(
     ),
     refusals=(_library_is_at_work, _tasks_need_library, _library_has_mounted),
     deletable=True,
-    manage=MANAGE,
+    manage=KEEPERS_OF_STORAGE,
 )
 
 
@@ -201,14 +183,14 @@ MEDIUM_CHANGERS = Resource(
         unique(MediumChanger.KIND, "device", "robot"),
         _idle_when_readdressed(MediumChanger, "device"),
     ),
-    manage=MANAGE,
+    manage=KEEPERS_OF_STORAGE,
     searchable_name="device",
 )
 
 
 def _drive_is_at_work(state: State, drive: Entity) -> str | None:
     assert isinstance(drive, TapeDrive), "a refusal of drives"
-    return _tasks_sentence([one for one in active_tape_tasks(state, drive.library_id) if one.drive_id == drive.id])
+    return tape_tasks_sentence([one for one in active_tape_tasks(state, drive.library_id) if one.drive_id == drive.id])
 
 
 def _drive_holds_a_cartridge(state: State, drive: Entity) -> str | None:
@@ -291,7 +273,7 @@ LIBRARY_TAPE_DRIVES = Resource(
     ),
     refusals=(_drive_is_at_work, _drive_holds_a_cartridge),
     deletable=True,
-    manage=MANAGE,
+    manage=KEEPERS_OF_STORAGE,
     searchable_name="device",
 )
 
@@ -344,178 +326,8 @@ LIBRARY_SLOTS = Resource(
         ),
         Text(name="exception", description="What the changer says is wrong with the element."),
     ),
-    manage=MANAGE,
+    manage=KEEPERS_OF_STORAGE,
     searchable_name="name",
-)
-
-
-# --- cartridges ------------------------------------------------------------------------------------------------------
-
-
-def _status_of_a_new_one(state: State, values: dict[str, Any]) -> dict[str, Any]:
-    if "id" in values:  # a change: its status has a history of its own
-        return values
-    is_cleaning = values["type"] == CLEANING
-    return {**values, "status": CartridgeStatus.CLEANING if is_cleaning else CartridgeStatus.NEW}
-
-
-def _type_fits_the_bar_code(state: State, id: int, values: Mapping[str, Any]) -> str | None:
-    tag, tape_type = values["volume_tag"], values["type"]
-    if agrees(tag, tape_type):
-        return None
-    return f"{'volume_tag' if id else 'type'}: the bar code {tag} says {tape_type_of(tag)}, not {tape_type}"
-
-
-def _pool_takes_it(state: State, id: int, values: Mapping[str, Any]) -> str | None:
-    pool = state.find(Pool, values["pool"])
-    if pool is None or id:
-        return None
-    if pool.pool_type not in TAPE_POOL_TYPES:
-        return f"pool: '{pool.pool_name}' is of the type {pool.pool_type}; a cartridge belongs to a tape pool"
-    if pool.pool_type != PoolType.TAPE_LTFS or pool.any_tape_format or values["type"] == CLEANING:
-        return None
-    if not can_partition(values["type"]):
-        return f"pool: '{pool.pool_name}' is an LTFS pool, and LTFS needs LTO-5 or newer, not {values['type']}"
-    if is_worm(values["volume_tag"]):
-        return f"pool: '{pool.pool_name}' is an LTFS pool, and the bar code {values['volume_tag']} says that it is written only once"
-    return None
-
-
-def _tag_can_change(state: State, id: int, values: Mapping[str, Any]) -> str | None:
-    """The tag names the cartridge in every message and on its own label: it changes only while nothing depends on it."""
-    known = state.find(TapeCartridge, id)
-    if known is None or known.volume_tag == values["volume_tag"]:
-        return None
-    kept = why_kept(state, known)
-    if kept:
-        return f"volume_tag: it stays {known.volume_tag}: {kept}"
-    slot = state.find(LibrarySlot, known.slot_id)
-    if slot is not None and slot.volume_tag == known.volume_tag:
-        return f"volume_tag: it stays {known.volume_tag}: library {slot.library_id} reads this bar code at element {slot.address}"
-    return None
-
-
-def _is_kept(state: State, cartridge: Entity) -> str | None:
-    assert isinstance(cartridge, TapeCartridge), "a refusal of cartridges"
-    return why_kept(state, cartridge) or None
-
-
-def _is_mounted(state: State, cartridge: Entity) -> str | None:
-    drive = drive_with(state, cartridge.id)
-    return f"it is mounted in drive {drive.id}" if drive is not None else None
-
-
-def _has_tape_tasks(state: State, cartridge: Entity) -> str | None:
-    assert isinstance(cartridge, TapeCartridge), "a refusal of cartridges"
-    tasks = [one for one in active_tape_tasks(state, cartridge.library_id) if one.cartridge_id == cartridge.id]
-    return _tasks_sentence(tasks) or ("the robot is moving it" if cartridge.moving_to_slot_id else None)
-
-
-def _size(cartridge: TapeCartridge) -> int | None:
-    return cartridge.capacity_bytes or TAPE_NATIVE_CAPACITY_BYTES.get(cartridge.type)
-
-
-TAPE_CARTRIDGES = Resource(
-    name="tape_cartridges",
-    kind=TapeCartridge.KIND,
-    title="Tape Cartridges",
-    noun="tape cartridge",
-    entity=TapeCartridge,
-    fields=(
-        Choice(
-            name="type",
-            required=True,
-            values=TAPE_TYPES,
-            example="LTO-9",
-            description="Fits the bar code, where that tells one. CLN: a cleaning cartridge. Never changes.",
-        ),
-        Text(
-            name="volume_tag",
-            required=True,
-            max_length=32,
-            pattern=r"[A-Z0-9]{1,32}",
-            example="RB10001L9",
-            indexed=True,
-            description="The bar code. Unique. Changes only while no archive is on the cartridge and no library reads the old one.",
-        ),
-        Reference(
-            name="pool",
-            required=True,
-            to=Pool.KIND,
-            by="pool_name",
-            example="tape_pool",
-            description="A tape pool. Changed by importing the cartridge into another.",
-        ),
-        Text(name="description", default=""),
-        Choice(name="status", values=CARTRIDGE_STATUSES, indexed=True),
-        Text(name="status_reason"),
-        Computed(
-            name="library_id",
-            of=lambda cartridge: cartridge.library_id or None,
-            kind="integer",
-            description="Where it was seen last.",
-        ),
-        Computed(name="slot_id", of=lambda cartridge: cartridge.slot_id or None, kind="integer"),
-        Reference(
-            name="slot",
-            attribute="slot_id",
-            to=LibrarySlot.KIND,
-            by="name",
-            description="The element it lies in, type and address; null: in no library.",
-        ),
-        Reference(
-            name="location",
-            attribute="slot_id",
-            to=LibrarySlot.KIND,
-            by="type",
-            description="storage, drive or import-export; null: in no library.",
-        ),
-        Boolean(name="exported", description="Taken out by an export; an import brings it back."),
-        Computed(
-            name="size", of=_size, kind="integer", description="Bytes, as measured or, before that, as the type says."
-        ),
-        Integer(name="used", attribute="used_bytes", unit="bytes"),
-        Computed(
-            name="free",
-            of=lambda cartridge: max(0, (_size(cartridge) or 0) - cartridge.used_bytes) if _size(cartridge) else None,
-            kind="integer",
-            description="Bytes up to size; compression may make room for more.",
-        ),
-        Text(name="format", description="native or ltfs; empty: not labelled."),
-        Computed(name="has_ltfs", of=lambda cartridge: cartridge.format == "ltfs", kind="boolean"),
-        Boolean(name="write_protected"),
-        Computed(
-            name="errors",
-            of=lambda cartridge: cartridge.read_errors + cartridge.write_errors + cartridge.load_errors,
-            kind="integer",
-        ),
-        Integer(name="load_count"),
-        Timestamp(name="last_mounted", attribute="last_mounted_ns"),
-        Timestamp(name="last_written", attribute="last_written_ns"),
-        Timestamp(name="created", attribute="created_ns"),
-        Timestamp(name="labelled", attribute="labelled_ns", in_list=False),
-        Text(name="label_id", in_list=False, description="Id by its own label, hex."),
-        Integer(name="use", in_list=False, description="How often it was labelled."),
-        Text(name="intent", in_list=False, description="label or erase: nobody knows how that ended."),
-        Reference(name="home_slot", attribute="home_slot_id", to=LibrarySlot.KIND, by="name", in_list=False),
-        Reference(name="moving_to_slot", attribute="moving_to_slot_id", to=LibrarySlot.KIND, by="name", in_list=False),
-        Integer(name="read_errors", in_list=False),
-        Integer(name="write_errors", in_list=False),
-        Integer(name="load_errors", in_list=False),
-    ),
-    create=("type", "pool", "volume_tag", "description"),
-    change=("volume_tag", "description"),
-    prepare=_status_of_a_new_one,
-    rules=(
-        unique(TapeCartridge.KIND, "volume_tag", "tape cartridge"),
-        _type_fits_the_bar_code,
-        _pool_takes_it,
-        _tag_can_change,
-    ),
-    refusals=(_is_kept, _is_mounted, _has_tape_tasks),
-    deletable=True,
-    manage=MANAGE,
-    searchable_name="volume_tag",
 )
 
 
@@ -568,7 +380,7 @@ TL_TASK_QUEUE = Resource(
             description="Where on the cartridge a Read begins.",
         ),
     ),
-    manage=MANAGE,
+    manage=KEEPERS_OF_STORAGE,
     searchable_name="id",
 )
 
