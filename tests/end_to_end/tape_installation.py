@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from drivers.simulated.tape.control import request
 from rbcore.vocabulary import PoolType
 from rbmedia.cli.work import task_id_of
-from rbmedia.client import RestClient
+from rbmedia.client import ApiError, RestClient
 from rbmedia.companion import COMMAND
 from rbmedia.compare import Description, describe, differences
 from rbmedia.loopback_library import SLOTS, TARGET, LoopbackLibrary
@@ -35,6 +35,12 @@ class Library(Protocol):
 
     @property
     def target(self) -> str: ...
+
+    @property
+    def changer_url(self) -> str: ...
+
+    def drive_url(self, number: int) -> str:
+        """Of the drives from 0."""
 
     def start(self) -> None:
         """Also again, on the same port and with its media."""
@@ -60,6 +66,13 @@ class TargetLibrary:
     @property
     def target(self) -> str:
         return f"iscsi://127.0.0.1:{self._library.port}/{TARGET}"
+
+    @property
+    def changer_url(self) -> str:
+        return self._library.changer_url
+
+    def drive_url(self, number: int) -> str:
+        return self._library.drive_url(number)
 
     def start(self) -> None:
         self._library.start()
@@ -88,6 +101,19 @@ class SimulatedProcess:
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self.target = ""
+
+    @property
+    def changer_url(self) -> str:
+        return f"{self.target}/0"
+
+    def drive_url(self, number: int) -> str:
+        return f"{self.target}/{number + 1}"
+
+    def records_of(self, tag: str) -> list[int]:
+        """Object numbers of the records on its first partition, ascending."""
+        return sorted(
+            int(path.stem) for path in (self._directory / "cartridges" / tag / "partition-0").rglob("*.record")
+        )
 
     def start(self) -> None:
         with self._console.open("wb") as output:
@@ -124,7 +150,7 @@ class SimulatedProcess:
         return request(self._directory, line)
 
 
-LIBRARIES = {TARGETED: TargetLibrary, SIMULATED: SimulatedProcess}
+LIBRARIES: dict[str, type[TargetLibrary | SimulatedProcess]] = {TARGETED: TargetLibrary, SIMULATED: SimulatedProcess}
 
 
 class TapeInstallation(Installation):
@@ -136,6 +162,10 @@ class TapeInstallation(Installation):
         self.agent_of = ""
         """Display name of the client that is backed up."""
         self._unused: list[str] = []
+        self.reasons: list[str] = []
+        """Of suspended tasks that ``pushed`` has met."""
+        self.refusals: list[str] = []
+        """Why synchronising did not work (yet)."""
         self._restores = 0
         self._rest: RestClient | None = None
 
@@ -242,6 +272,23 @@ class TapeInstallation(Installation):
     def delete(self, backup_id: int) -> None:
         self.rest.call("DELETE", "/repository", body={"ids": [backup_id]})
 
+    def empty_drives(self) -> None:
+        """Nothing is mounted: the next mount goes to the first drive."""
+        self.unload(*[str(one["volume_tag"]) for one in self.drives() if one["volume_tag"]])
+
+    def synchronise(self) -> None:
+        """What an operator does after having mended something."""
+
+        def done() -> bool:
+            try:
+                self.rest.call("POST", "/tape_libraries/1/sync")
+            except ApiError as error:
+                self.refusals.append(error.message)
+                return error.status == 422  # done, and cartridges that nobody registered are named
+            return True
+
+        until(done, f"the library cannot be synchronised: {self.refusals[-1:]}", TASK_SECONDS)
+
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     def queue_backup(self, tree: Path, pool: str, backup_type: str = "full", crypto: str = "nocrypt") -> int:
@@ -293,6 +340,23 @@ class TapeInstallation(Installation):
 
         def look() -> dict[str, Any] | None:
             row = self.task(number)
+            return row if row["status"] in ENDED else None
+
+        try:
+            found: dict[str, Any] = until(look, f"task {number} does not end", seconds)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.task(number)}\n{self.story()}") from None
+        return found
+
+    def pushed(self, number: int, seconds: float = TASK_SECONDS) -> dict[str, Any]:
+        """The task's row when it has ended; whenever it is suspended an operator lets it go on."""
+
+        def look() -> dict[str, Any] | None:
+            row = self.task(number)
+            if row["status"] == "Suspended":
+                self.reasons.append(row["status_reason"])
+                with contextlib.suppress(ApiError):  # it has gone on by itself meanwhile
+                    self.go_on(number)
             return row if row["status"] in ENDED else None
 
         try:
