@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from drivers.tape.records import RecordReader
 from rbcore import errors
@@ -75,20 +75,34 @@ class NativePartReader:
 
     async def read(self, numbers: Sequence[int]) -> bytes:
         """These blocks, whole, one after the other; see the port. Raises ``NotFound``, ``Damaged``, ``MediumFailed``."""
-        pieces = []
+        rows: list[IndexRow] = []
+        pieces: list[memoryview] = []
         for number in numbers:
-            try:
+            with self._naming(number):
                 row = (await self.index()).find(number)
                 if row is None:
                     raise self._missing(number)
-                pieces.append(await self._block(row))
-            except (errors.Damaged, errors.ProtocolViolation) as error:
-                kind = errors.MediumFailed if isinstance(error, errors.MediumFailed) else errors.Damaged
-                raise kind(
-                    f"Block {number} of archive {self._archive.hex()}, part {self.place.part}, cannot be read: {error.message}",
-                    data={**error.data, "block": number},
-                ) from error
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+                pieces += await self._pieces(row)
+                rows.append(row)
+        # Blocks begin anywhere in records: joined once, and looked at where they lie then.
+        data = b"".join(pieces)
+        view, start = memoryview(data), 0
+        for row in rows:
+            with self._naming(row.block):
+                self._check(row, view[start : start + row.length])
+            start += row.length
+        return data
+
+    @contextlib.contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except (errors.Damaged, errors.ProtocolViolation) as error:
+            kind = errors.MediumFailed if isinstance(error, errors.MediumFailed) else errors.Damaged
+            raise kind(
+                f"Block {number} of archive {self._archive.hex()}, part {self.place.part}, cannot be read: {error.message}",
+                data={**error.data, "block": number},
+            ) from error
 
     def _missing(self, number: int) -> errors.RbError:
         if any(first <= number < behind for first, behind in self._lost):
@@ -134,7 +148,8 @@ class NativePartReader:
                 tracker.cut()
         return found
 
-    async def _block(self, row: IndexRow) -> bytes | memoryview:
+    async def _pieces(self, row: IndexRow) -> list[memoryview]:
+        """Where the block lies, record by record."""
         pieces: list[memoryview] = []
         missing, offset, sequence = row.length, row.offset, row.container
         while missing:
@@ -153,12 +168,13 @@ class NativePartReader:
                 missing -= len(piece)
                 offset = 0
             sequence += 1
-        block = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        return pieces
+
+    def _check(self, row: IndexRow, block: memoryview) -> None:
         header = parse_header(block)
         if (header.archive_id, header.number, header.block_length) != (self._archive, row.block, row.length):
             raise errors.Damaged(f"{self._where(row.container)}: block {header.number} stands there instead")
         check_stored(header, block[len(header.raw) :])
-        return block
 
     async def _of_part(self, sequence: int) -> Record:
         record = await self._records.record(self.place.position + sequence)
