@@ -81,12 +81,18 @@ class Desk:
     async def turn(self, stream: Stream) -> AsyncIterator[None]:
         """The drive is this stream's alone inside. It keeps its turn, and its open part, until another one takes it over."""
         await self._take_turn(stream)
-        async with self._lock:
-            try:
-                yield
-            finally:
-                self._last_write = self.idle_since = trio.current_time()
-                self._wake()
+        await self._lock.acquire()
+        while self._turn_holder() is not stream:
+            # Between the turn and the lock another one took it over, because nothing had come for so long.
+            self._lock.release()
+            await self._take_turn(stream)
+            await self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._last_write = self.idle_since = trio.current_time()
+            self._lock.release()
+            self._wake()
 
     def count_written(self, length: int) -> None:
         self._held_bytes += length

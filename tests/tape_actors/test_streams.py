@@ -56,7 +56,7 @@ async def test_a_fast_stream_keeps_its_turn(autojump_clock: trio.testing.MockClo
         assert all(len(site.one(Backup, one).parts) == 1 for one in done)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     archives=st.lists(
         st.lists(st.sampled_from([1, 70 * KIB, 900 * KIB, 3000 * KIB]), min_size=1, max_size=10), min_size=2, max_size=4
