@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -64,15 +65,19 @@ class Traffic:
                 under_way += 1
 
 
-def live_through(site: TapeInstallation, tmp_path: Path, seed: int, strike: Callable[[], None]) -> None:
+def live_through(site: TapeInstallation, tmp_path: Path, seed: int, strike: Callable[[random.Random], None]) -> None:
     """So many strikes over running work, then all of it to its end, and a look at everything."""
-    trees = [noise(tmp_path / f"tree {number}", [1.5, 0.5, 1], seed=seed + number) for number in range(4)]
+    trees = [noise(tmp_path / f"tree {number}", [3, 0.5, 1], seed=seed + number) for number in range(4)]
     tags = site.make_pool("crashing", 8)
     traffic, draw, sleeper = Traffic(site, trees, seed), random.Random(seed), threading.Event()
+    traffic.shown.add(site.back_up(trees[0], "crashing"))
+    caught: Counter[str] = Counter()
+    """Statuses of tasks just before a strike."""
     for _ in range(KILLS):
         traffic.more()
         sleeper.wait(draw.uniform(*PAUSE_SECONDS))
-        strike()
+        caught.update(one["status"] for one in site.rest.rows("/task_queue") if one["status"] not in ENDED)
+        strike(draw)
     until(lambda: all_ended(site), "the tasks do not end", 120.0)
 
     site.synchronise()
@@ -81,7 +86,7 @@ def live_through(site: TapeInstallation, tmp_path: Path, seed: int, strike: Call
     assert traffic.acknowledged <= set(tasks), "an acknowledged task is gone"
     assert traffic.shown <= set(backups), "a backup that was shown is gone"
     failed = [(one["id"], one["status"], one["status_reason"]) for one in tasks.values() if one["status"] != "Done"]
-    print(f"{len(tasks)} tasks, {len(backups)} backups, not Done: {failed}")
+    print(f"{len(tasks)} tasks, {len(backups)} backups, not Done: {failed}; caught {dict(caught)}")
     assert len(backups) >= 3, f"the run has to do some work between the kills: {site.story()}"
     done = {one["archive_id"] for one in tasks.values() if "Backup" in one["task_type"] and one["status"] == "Done"}
     assert done == set(backups)
@@ -106,11 +111,15 @@ def all_ended(site: TapeInstallation) -> bool:
 @pytest.mark.slow
 @KINDS
 def test_kills_of_the_daemon(kind: str, tmp_path: Path) -> None:
+    """Now and then the library loses its power, too, as in a machine room without any."""
     with tape_installation(tmp_path, kind, cartridges=8, mebibytes=64, fixed_ports=True) as site:
 
-        def strike() -> None:
+        def strike(draw: random.Random) -> None:
             assert site.daemon is not None
             site.kill(site.daemon)
+            if draw.random() < 0.4:
+                site.library.kill()
+                site.library.start()
             site.start()
 
         live_through(site, tmp_path, 20260203, strike)
@@ -121,7 +130,7 @@ def test_kills_of_the_daemon(kind: str, tmp_path: Path) -> None:
 def test_kills_of_the_library(kind: str, tmp_path: Path) -> None:
     with tape_installation(tmp_path, kind, cartridges=8, mebibytes=64) as site:
 
-        def strike() -> None:
+        def strike(_draw: random.Random) -> None:
             site.library.kill()
             site.library.start()
             site.synchronise()
