@@ -74,6 +74,11 @@ class TargetLibrary:
     def drive_url(self, number: int) -> str:
         return self._library.drive_url(number)
 
+    @property
+    def process_id(self) -> int:
+        assert self._library.process is not None, "it was started"
+        return self._library.process.pid
+
     def start(self) -> None:
         self._library.start()
 
@@ -84,7 +89,7 @@ class TargetLibrary:
         self._library.stop()
 
     def fault(self, line: str) -> str:
-        raise NotImplementedError(f"tgtd takes no faults: {line}")
+        raise AssertionError(f"tgtd takes no faults: {line}")
 
 
 class SimulatedProcess:
@@ -108,6 +113,11 @@ class SimulatedProcess:
 
     def drive_url(self, number: int) -> str:
         return f"{self.target}/{number + 1}"
+
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None, "it was started"
+        return self._process.pid
 
     def records_of(self, tag: str) -> list[int]:
         """Object numbers of the records on its first partition, ascending."""
