@@ -41,13 +41,21 @@ MEMORY_MIB_MAX = 500
 class Installation:
     """A daemon and an agent of this program, on ports of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str] | None = None, *, poll_seconds: float = POLL_SECONDS
+    ) -> None:
+        self._poll_seconds = poll_seconds
         self.home = Home(folder / "home")
         self.home.make()
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RBMEDIA_", "APP_"))}
-        self._environment = {**kept, "RBMEDIA_HOME": str(self.home.path), "RBMEDIA_SUPERUSER_PASSWORD": PASSWORD}
+        self._environment = {
+            **kept,
+            "RBMEDIA_HOME": str(self.home.path),
+            "RBMEDIA_SUPERUSER_PASSWORD": PASSWORD,
+            **(environment or {}),
+        }
         ports = ["--port", "0", "--control-port", "0", "--data-port", "0"]
         daemon = self._start("daemon", ["serve", *ports])
         endpoint = _until(lambda: self._endpoint(daemon), "the daemon does not answer")
@@ -76,6 +84,11 @@ class Installation:
         online = [row["client"] for row in self.rest.rows("/clients") if row["online"]]
         return str(online[0]) if online else ""
 
+    @property
+    def processes(self) -> dict[str, int]:
+        """Name -> process id."""
+        return {name: process.pid for name, process in zip(("daemon", "agent"), self._processes, strict=True)}
+
     def peak_mib(self) -> int:
         """Peak resident memory of both processes together."""
         return sum(_peak_kib(process.pid) for process in self._processes) // 1024
@@ -93,7 +106,7 @@ class Installation:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def backup(self, tree: Path, backup_type: str) -> int:
+    def backup(self, tree: Path, backup_type: str, *, pool: str = "Default", crypto: str = "AES-256-GCM") -> int:
         """Id of the backup."""
         task = self._ended(
             self.rest.post(
@@ -104,8 +117,8 @@ class Installation:
                         "resource": str(tree),
                         "client": self.client,
                         "backup_type": backup_type,
-                        "pool": "Default",
-                        "crypto": "AES-256-GCM",
+                        "pool": pool,
+                        "crypto": crypto,
                         "priority": 100,
                         "storage_duration": "1 year",
                         "archiving": False,
@@ -133,7 +146,7 @@ class Installation:
             status = self.rest.get(f"/task_queue/{number}/progress")["status"]
             if status in ("Done", "Error", "Broken", "Killed"):
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._poll_seconds)
         row: dict[str, Any] = self.rest.get(f"/task_queue/{number}")
         if row["status"] != "Done":
             sys.exit(f"task {number} ended as {row['status']}: {row['status_reason']}")
