@@ -6,6 +6,7 @@
 - ``network``: messages of the control channel are lost, repeated, late, or break the link (``actors.bus_memory.FaultPlan``).
 - ``cut``: every bulk stream and link breaks at once.
 - ``pool_full`` / ``log_full``: no room in the pool, or on the log volume, for a while.
+- ``library_fault``: bad luck in the tape library (``rbmedia.simulation.tape``).
 - ``clock_jump``: the wall clock moves by up to a day, in either direction.
 """
 
@@ -30,6 +31,10 @@ class Scenario:
     """Backups, restores, verifications, deletions."""
     orders: int = 3
     """Pause, continue, kill, restart."""
+    has_tape: bool = False
+    cartridge_orders: int = 0
+    """Export, import, format, erase, check, move, synchronise."""
+    library_fault: int = 0
     daemon_crash: int = 0
     agent_crash: int = 0
     network: int = 0
@@ -46,6 +51,16 @@ SCENARIOS = {
         Scenario(name="crashes", steps=40, daemon_crash=4, agent_crash=3),
         Scenario(name="network", steps=40, network=4, cut=3),
         Scenario(name="full", steps=40, pool_full=4, log_full=3, daemon_crash=1),
+        Scenario(
+            name="tape",
+            steps=40,
+            has_tape=True,
+            cartridge_orders=3,
+            library_fault=3,
+            daemon_crash=1,
+            agent_crash=1,
+            pool_full=1,
+        ),
         Scenario(
             name="everything",
             steps=40,

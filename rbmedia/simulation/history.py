@@ -34,6 +34,7 @@ from rbcore.vocabulary import BACKUP_TASKS, TERMINAL_STATUSES, TaskStatus, Verif
 from rbmedia.simulation.faults import CALM, STORMY, Scenario
 from rbmedia.simulation.invariants import Broken, Watch
 from rbmedia.simulation.site import SECOND_POOL, Host, ProcessGone, Site
+from rbmedia.simulation.tape import TAPE_POOL
 from rbmedia.simulation.trace import Trace
 
 SOURCE = "/data"
@@ -79,6 +80,8 @@ class History:
         async with trio.open_nursery() as nursery:
             await self.site.run(nursery)
             nursery.start_soon(self._observe)
+            if self.site.tape is not None:
+                await self.site.tape.install(self.site)
             await self._authorise_all()
             for _ in range(self.scenario.steps):
                 await self._step()
@@ -86,6 +89,7 @@ class History:
             await self._mend()
             await self._settle()
             await self._restore_everything()
+            await self._rest()
             self._look()
             self.watch.check_end(self.site)
             self.finished = True
@@ -122,6 +126,8 @@ class History:
         weights = {
             "work": scenario.work,
             "orders": scenario.orders,
+            "cartridge_orders": scenario.cartridge_orders,
+            "library_fault": scenario.library_fault,
             "daemon_crash": scenario.daemon_crash,
             "agent_crash": scenario.agent_crash,
             "network": scenario.network,
@@ -148,7 +154,7 @@ class History:
         elif kind == "restore":
             await self._queue_restore(self.draw.choice(backups))
         elif kind in ("copy", "move"):
-            backup, pool = self.draw.choice(backups), self.draw.choice(["Default", SECOND_POOL])
+            backup, pool = self.draw.choice(backups), self.draw.choice(self._pools())
             await self._try(QueueCopy(backup_id=backup.id, pool_name=pool, move=kind == "move"))
         elif kind == "verify":
             await self._try(QueueVerification(backup_id=self.draw.choice(backups).id))
@@ -168,6 +174,22 @@ class History:
             "restart": RestartTasks(ids=[task.id]),
         }
         await self._try(commands[order])
+
+    def _pools(self) -> list[str]:
+        return ["Default", SECOND_POOL, *([TAPE_POOL, TAPE_POOL] if self.site.tape is not None else [])]
+
+    async def _cartridge_orders(self) -> None:
+        tape = self.site.tape
+        assert tape is not None, "the scenario has tape"
+        if self.draw.random() < 0.6:
+            await self._try(tape.order(self.watch.state))
+        else:
+            assert self.site.nursery is not None, "the site runs"
+            self.site.nursery.start_soon(tape.look_after, self.site)
+
+    async def _library_fault(self) -> None:
+        assert self.site.tape is not None, "the scenario has tape"
+        self.site.tape.fault(self.site)
 
     async def _daemon_crash(self) -> None:
         if self.draw.random() < 0.5:
@@ -247,7 +269,7 @@ class History:
             "resource": SOURCE,
             "client": f"{client.hostname} ({client.hwid})",
             "backup_type": self.draw.choice(["full", "incremental", "incremental", "differential"]),
-            "pool": self.draw.choice(["Default", "Default", SECOND_POOL]),
+            "pool": self.draw.choice(["Default", *self._pools()]),
             "crypto": self.draw.choice(["nocrypt", "AES-256-GCM", "AES-256-GCM", "ChaCha20-Poly1305"]),
             "priority": self.draw.randrange(0, 200),
             "storage_duration": "1 year",
@@ -339,6 +361,8 @@ class History:
         for volume in self.site.volumes.values():
             volume.capacity_bytes = ROOMY_BYTES
         self._log_room()
+        if self.site.tape is not None:
+            await self.site.tape.mend(self.site, lambda: self.watch.state)
         self._look()
         for task in list(self.watch.state.all(Task)):
             if task.status == TaskStatus.PAUSED:
@@ -354,6 +378,13 @@ class History:
         self.site.crash_daemon(why="for a last sweep")
         await trio.sleep(SWEEP_SECONDS)
         self._look()
+
+    async def _rest(self) -> None:
+        """Cartridges that nobody needs go back to their slots."""
+        tape = self.site.tape
+        with trio.move_on_after(SETTLE_SECONDS):
+            while tape is not None and tape.why_not_quiet(self.watch.state):
+                await trio.sleep(POLL_SECONDS)
 
     def _active(self) -> list[Task]:
         return [task for task in self.watch.state.all(Task) if task.status not in TERMINAL_STATUSES]

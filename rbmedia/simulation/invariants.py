@@ -69,10 +69,12 @@ class Watch:
         """Data before metadata; nothing that is referred to is freed."""
         finished = _finished(site)
         for backup in self.state.all(Backup):
-            if (backup.local_catalog_id, backup.archive) not in finished:
+            if not backup.parts and (backup.local_catalog_id, backup.archive) not in finished:
                 raise Broken(f"backup {backup.id} is in the repository and archive {backup.archive} is not in the pool")
             if backup.ref_id and self.state.find(Backup, backup.ref_id) is None:
                 raise Broken(f"backup {backup.id} refers to {backup.ref_id}, which is gone")
+        if site.tape is not None and (why := site.tape.broken(self.state)):
+            raise Broken(why)
         self.checks["looks at the pool"] += 1
 
     def check_journal(self, daemon: Daemon) -> None:
@@ -89,6 +91,8 @@ class Watch:
                 raise Broken(f"task {task.id} ({task.task_type}) never ended: {task.status}, {task.status_reason}")
         for removal in self.state.all(PendingRemoval):
             raise Broken(f"the bytes of deleted backup {removal.id} are still pending")
+        if site.tape is not None and (why := site.tape.broken_at_end(self.state)):
+            raise Broken(why)
         wanted = {(backup.local_catalog_id, backup.archive) for backup in self.state.all(Backup)}
         resumable = {
             (task.target_local_catalog_id if task.task_type in COPY_TASKS else task.local_catalog_id, task.archive)

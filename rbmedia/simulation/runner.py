@@ -16,6 +16,7 @@ from rbmedia.simulation.faults import Scenario
 from rbmedia.simulation.history import History
 from rbmedia.simulation.kernel import run_seeded
 from rbmedia.simulation.site import Site
+from rbmedia.simulation.tape import TapeRoom
 from rbmedia.simulation.trace import Trace
 
 
@@ -53,6 +54,8 @@ async def _simulate(seed: int, scenario: Scenario, directory: Path) -> Verdict:
     trace = Trace()
     world = SimulatedWorld.of_seed(seed)
     site = Site(world, trace, directory, scenario.agents)
+    if scenario.has_tape:
+        site.tape = TapeRoom(world, trace, random.Random(f"{scenario.name}/{seed}/tape"))  # noqa: S311
     history = History(site, scenario, random.Random(f"{scenario.name}/{seed}"), trace)  # noqa: S311 - repeatable on purpose
     began_seconds = trio.current_time()
     failure = ""

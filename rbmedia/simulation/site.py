@@ -28,6 +28,7 @@ from rbcore.entities import LocalCatalog, MediaServer, Pool
 from rbcore.errors import DeadlineExceeded, Unavailable
 from rbcore.vocabulary import PoolType
 from rbmedia.simulation.network import BreakableNetwork
+from rbmedia.simulation.tape import TapeRoom
 from rbmedia.simulation.trace import Trace
 
 CONTROL_PORT, DATA_PORT = 1, 2
@@ -89,6 +90,7 @@ class Site:
     started: trio.Event = field(default_factory=trio.Event)
     daemon_crashes: int = 0
     nursery: trio.Nursery | None = None
+    tape: TapeRoom | None = None
     on_start: Callable[[Daemon], None] = lambda _daemon: None
     unhandled: list[BaseException] = field(default_factory=list)
     """What came out of a process that was not crashed: a bug."""
@@ -136,8 +138,9 @@ class Site:
             volumes = {path: self.volumes[number] for number, path in CATALOG_PATHS.items()}
             stores = directory_stores(journal, volumes.__getitem__, SERVER_ID)
             ports = DaemonPorts(host="daemon", control=CONTROL_PORT, data=DATA_PORT)
+            tape = None if self.tape is None else functools.partial(self.tape.site, journal, SERVER_ID)
             async with daemon_actors(
-                journal, self.network, self.world, stores, ports=ports, server_id=SERVER_ID
+                journal, self.network, self.world, stores, ports=ports, server_id=SERVER_ID, tape=tape
             ) as daemon.actors:
                 self.trace.note("daemon", f"up at {log.head}")
                 self.on_start(daemon)
@@ -180,6 +183,8 @@ class Site:
             before_each, volume.before_each = volume.before_each, None
             self.volumes[number] = volume.crash(self.world.randomness)
             self.volumes[number].before_each = before_each
+        if self.tape is not None:
+            self.tape.crash()
         daemon.scope.cancel()
         self.daemon = None
         self.started = trio.Event()
