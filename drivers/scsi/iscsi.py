@@ -29,6 +29,7 @@ import msgspec
 import trio
 
 from drivers.scsi import libiscsi
+from drivers.scsi.buffers import place_of, room
 from rbcore.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from rbcore.scsi import ScsiResult
 
@@ -40,7 +41,6 @@ KEEP_ALIVE_SECONDS: Final = 1.0
 INITIATOR_NAME: Final = "iqn.2026-01.io.rbmedia:initiator"
 CHECK_CONDITION: Final = 0x02
 CDB_BYTES_MAX: Final = 16
-SHORT_ANSWER_BYTES: Final = 64 * 1024
 _PENDING: Final = -1
 """Status of a task that has not ended; the library writes the real one before it calls back."""
 
@@ -314,7 +314,7 @@ class IscsiTransport:
         if not task:
             raise Unavailable(f"{self.name}: libiscsi is out of memory")
         try:
-            received = _unfilled(receive_bytes)
+            received = room(receive_bytes)
             with _pinned(send if len(send) else received) as place:
                 if len(send):
                     library.scsi_task_add_data_out_buffer(task, len(send), place)
@@ -352,22 +352,6 @@ def _result(task: libiscsi.Task, received: bytes) -> ScsiResult:
     return ScsiResult(status=task.status, sense=sense, data=data, residual_bytes=residual)
 
 
-_new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
-_new_bytes.restype, _new_bytes.argtypes = ctypes.py_object, (ctypes.c_char_p, ctypes.c_ssize_t)
-
-
-def _unfilled(length: int) -> bytes:
-    """Room for an answer, which the library writes before anybody else sees it; what C programs do with this call.
-
-    Megabytes are neither cleared before nor copied after the transfer: each of the two costs as much as a tenth of it. Short answers begin as
-    zeros, for devices that announce more than they send.
-    """
-    if length <= SHORT_ANSWER_BYTES:
-        return bytes(bytearray(length))
-    unfilled: bytes = _new_bytes(None, length)
-    return unfilled
-
-
 @contextlib.contextmanager
 def _pinned(buffer: bytes | memoryview) -> Iterator[int]:
     """The address of a buffer's bytes, which stay there inside the block. Copies only memory that is read only and no ``bytes``."""
@@ -381,5 +365,5 @@ def _pinned(buffer: bytes | memoryview) -> Iterator[int]:
             del window
     else:
         kept = buffer if isinstance(buffer, bytes) else bytes(buffer)
-        yield ctypes.cast(ctypes.c_char_p(kept), ctypes.c_void_p).value or 0
+        yield place_of(kept)
         del kept

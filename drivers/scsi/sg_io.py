@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from drivers.scsi.buffers import place_of, room
 from rbcore.errors import DeadlineExceeded, Unavailable
 from rbcore.ports import Threads
 from rbcore.scsi import ScsiResult
@@ -89,9 +90,7 @@ class Command:
         self._cdb = ctypes.create_string_buffer(cdb, len(cdb))
         self._sense = ctypes.create_string_buffer(SENSE_BYTES_MAX)
         # The kernel may copy from memory that nobody else may change meanwhile: what is sent is kept here.
-        self._data = (
-            ctypes.create_string_buffer(bytes(send), length) if len(send) else ctypes.create_string_buffer(length)
-        )
+        self._data = (send if isinstance(send, bytes) else bytes(send)) if len(send) else room(receive_bytes)
         self._receive_bytes = receive_bytes
         self.header = Header(
             interface_id=ord("S"),
@@ -101,7 +100,7 @@ class Command:
             cmd_len=len(cdb),
             mx_sb_len=SENSE_BYTES_MAX,
             dxfer_len=length,
-            dxferp=ctypes.addressof(self._data) if length else None,
+            dxferp=place_of(self._data) if length else None,
             cmdp=ctypes.addressof(self._cdb),
             sbp=ctypes.addressof(self._sense),
             timeout=min(TIMEOUT_MILLISECONDS_MAX, math.ceil(timeout_seconds * 1000)),
@@ -129,7 +128,7 @@ class Command:
         return ScsiResult(
             status=status,
             sense=sense if status == CHECK_CONDITION else b"",
-            data=ctypes.string_at(self._data, received) if received else b"",
+            data=self._data[:received],
             residual_bytes=header.resid,
         )
 
