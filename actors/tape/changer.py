@@ -20,7 +20,7 @@ from drivers.scsi.changer import Changer, Element, ElementType
 from drivers.scsi.sense import Attention
 from rbcore.commands import BeginMove, DeviceFacts, ElementFacts, EndMove, RecordInventory
 from rbcore.entities import LibrarySlot, TapeCartridge
-from rbcore.errors import HardwareFailed, NotFound, RbError, Unavailable
+from rbcore.errors import HardwareFailed, NotAllowedNow, NotFound, RbError, Unavailable
 from rbcore.scsi import ScsiTransport
 from rbcore.vocabulary import SlotType
 
@@ -140,19 +140,30 @@ class ChangerActor:
         return Inventory(unknown=list(reply.data.get("unknown", [])), changes=int(reply.data.get("changes", 0)))
 
     async def _empty_hand(self, elements: list[Element]) -> bool:
-        """A robot that jammed may still hold a cartridge: it is put into a slot. Whether anything moved."""
+        """A robot that jammed may still hold a cartridge: it is put into a slot. Whether anything moved.
+
+        Raises ``Unavailable`` when it keeps it. It can do nothing else then, and the cartridge is not lost: what the log says of it stays
+        until the robot was helped.
+        """
         held = [one for one in elements if one.type is ElementType.TRANSPORT and one.full]
         free = [one for one in elements if one.type is ElementType.STORAGE and not one.full]
         moved = False
-        for hand, slot in zip(held, free, strict=False):
+        for number, hand in enumerate(held):
             try:
-                await self._changer.move(hand.address, slot.address)
-                moved = True
-                _log.warning(
-                    "library %d: the robot held a cartridge; it lies in slot %d now", self.library_id, slot.address
-                )
+                if number >= len(free):
+                    raise NotAllowedNow("no slot is free")
+                await self._changer.move(hand.address, free[number].address)
             except RbError as error:
-                _log.warning("library %d: the robot holds a cartridge and keeps it: %s", self.library_id, error.message)
+                kept = Unavailable(
+                    f"The robot holds cartridge {hand.volume_tag or '(no bar code)'} and cannot put it into a slot ({error.message}). "
+                    "Open the library and help it, then synchronise the library."
+                )
+                self._on_silence(kept)
+                raise kept from error
+            moved = True
+            _log.warning(
+                "library %d: the robot held a cartridge; it lies in slot %d now", self.library_id, free[number].address
+            )
         return moved
 
     # --- moving ------------------------------------------------------------------------------------------------------------

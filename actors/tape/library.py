@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import trio
 
-from actors.bus import Bus
+from actors.bus import Bus, Delivery
+from actors.mailbox import Mailbox
 from actors.supervisor import Backoff, describe, leading_error
 from actors.tape.changer import ChangerActor
 from actors.tape.drive import DriveActor
@@ -42,7 +43,7 @@ from rbcore.commands import (
 from rbcore.entities import LibrarySlot, MediumChanger, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
 from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
 from rbcore.ports import World
-from rbcore.scsi import ScsiDevices
+from rbcore.scsi import ScsiDevices, ScsiTransport
 from rbcore.state import State
 from rbcore.tape_dispatch import (
     IDLE_SECONDS,
@@ -100,6 +101,8 @@ class LibraryActor:
         self._bus = bus
         self._world = world
         self._identity = identity
+        self._opened: dict[int, str] = {}
+        """By drive: the device that its actor has opened."""
         self._scopes: dict[int, trio.CancelScope] = {}
         self._wake = trio.Event()
         self.is_ready = False
@@ -127,12 +130,24 @@ class LibraryActor:
     # --- life --------------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until the library is removed, or cancelled."""
+        """Until the library is removed, or cancelled. When its changer is reached otherwise, everything begins anew."""
+        while self._state.find(TapeLibrary, self.library_id) is not None:
+            device = self._changer_entity().device
+            try:
+                transport = self._devices.open(device)
+            except RbError as error:
+                await self._not_online(error.message, silences=1)
+                self._wake = trio.Event()
+                await self._wake.wait()  # for another address: every event of the log wakes
+                continue
+            await self._live(device, transport)
+
+    async def _live(self, device: str, transport: ScsiTransport) -> None:
         self.is_ready, self._silence = False, ""
         self._on_drives.clear()
         self._on_tasks.clear()
         self._resting.clear()
-        changer = self._changer_actor()
+        changer = ChangerActor(self.library_id, transport, self._recorder, on_silence=self._changer_is_silent)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -140,7 +155,7 @@ class LibraryActor:
                 nursery.start_soon(changer.run, self._bus.serve(address, MAILBOX_BOUND))
                 await self._forget_mounts()
                 nursery.start_soon(self._keep_changer)
-                while self._state.find(TapeLibrary, self.library_id) is not None:
+                while self._state.find(TapeLibrary, self.library_id) and self._changer_entity().device == device:
                     self._keep_actors()
                     self._look()
                     with trio.move_on_after(self._next_look_seconds()):
@@ -151,8 +166,8 @@ class LibraryActor:
             self._bus.withdraw(self._changer_address)
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
                 await changer.aclose()
-            self.drives.clear()
-            self._scopes.clear()
+            for by_drive in (self.drives, self._opened, self._scopes):
+                by_drive.clear()
 
     async def _forget_mounts(self) -> None:
         """When this actor starts nothing is mounted for anybody, whatever the log says: sessions live in the actors of drives."""
@@ -166,11 +181,10 @@ class LibraryActor:
             if task is not None and task.status in (TaskStatus.EXECUTION, TaskStatus.ASSIGNED):
                 await self._advance(number, TaskStatus.ERROR, why)
 
-    def _changer_actor(self) -> ChangerActor:
+    def _changer_entity(self) -> MediumChanger:
         for changer in self._state.all(MediumChanger):
             if changer.library_id == self.library_id:
-                transport = self._devices.open(changer.device)
-                return ChangerActor(self.library_id, transport, self._recorder, on_silence=self._changer_is_silent)
+                return changer
         raise NotFound(f"Library {self.library_id} has no medium changer.")
 
     @property
@@ -181,7 +195,10 @@ class LibraryActor:
         return await self._bus.ask(self._changer_address, message, ROBOT_SECONDS_MAX)
 
     async def ask_drive(self, drive_id: int, message: Any) -> Any:
-        return await self._bus.ask(f"drive/{drive_id}@{self._bus.host}", message, DRIVE_SECONDS_MAX)
+        return await self._bus.ask(self._drive_address(drive_id), message, DRIVE_SECONDS_MAX)
+
+    def _drive_address(self, drive_id: int) -> str:
+        return f"drive/{drive_id}@{self._bus.host}"
 
     # --- the changer's moods -----------------------------------------------------------------------------------------------
 
@@ -274,14 +291,19 @@ class LibraryActor:
     # --- the drives' actors ------------------------------------------------------------------------------------------------
 
     def _keep_actors(self) -> None:
-        """Start actors of drives that were added, end those of drives that were removed."""
+        """Start actors of drives that were added, end those of drives that were removed; both for idle ones that are reached otherwise."""
         wanted = self._state.indexes.drives_of_library.get(self.library_id, set())
-        for drive_id in sorted(wanted - self.drives.keys()):
+        for drive_id in sorted(self.drives):
+            if drive_id not in wanted or self._is_readdressed(drive_id):
+                self.drives.pop(drive_id)
+                self._scopes[drive_id].cancel()
+        for drive_id in sorted(wanted - self._scopes.keys()):  # an actor has its scope until it has closed its device
             drive = self._state.tables[TapeDrive.KIND][drive_id]
             try:
                 transport = self._devices.open(drive.device)
             except RbError as error:
-                _log.warning("drive %d cannot be used: %s", drive_id, error.message)
+                if drive.status not in (DriveStatus.OFFLINE, DriveStatus.ERROR):
+                    self._nursery.start_soon(self._cannot_open, drive_id, error.message)
                 continue
             actor = DriveActor(
                 drive_id,
@@ -292,23 +314,35 @@ class LibraryActor:
                 on_change=self.look_again,
             )
             self.drives[drive_id] = actor
-            self._nursery.start_soon(self._run_drive, actor)
-        for drive_id in sorted(self.drives.keys() - wanted):
-            self.drives.pop(drive_id)
-            scope = self._scopes.pop(drive_id, None)
-            if scope is not None:
-                scope.cancel()
+            is_news = self.is_ready or drive_id in self._opened  # the others begin with the library
+            self._opened[drive_id] = drive.device
+            self._scopes[drive_id] = trio.CancelScope()
+            self._nursery.start_soon(
+                self._run_drive, actor, self._bus.serve(self._drive_address(drive_id), MAILBOX_BOUND)
+            )
+            if is_news:
+                self._on_drives.add(drive_id)
+                self._nursery.start_soon(self._probe, drive_id)
 
-    async def _run_drive(self, actor: DriveActor) -> None:
-        address = f"drive/{actor.drive_id}@{self._bus.host}"
-        mailbox = self._bus.serve(address, MAILBOX_BOUND)
+    def _is_readdressed(self, drive_id: int) -> bool:
+        actor = self.drives[drive_id]
+        is_idle = not (actor.busy or actor.desk.cartridge_id or drive_id in self._on_drives)
+        return is_idle and self._state.tables[TapeDrive.KIND][drive_id].device != self._opened[drive_id]
+
+    async def _cannot_open(self, drive_id: int, reason: str) -> None:
+        _log.warning("drive %d cannot be used: %s", drive_id, reason)
+        await self._recorder.outcome(SetDriveStatus(drive_id=drive_id, status=DriveStatus.OFFLINE, reason=reason))
+
+    async def _run_drive(self, actor: DriveActor, mailbox: Mailbox[Delivery]) -> None:
         try:
-            with trio.CancelScope() as self._scopes[actor.drive_id]:
+            with self._scopes[actor.drive_id]:
                 await actor.run(mailbox)
         finally:
-            self._bus.withdraw(address)
+            self._bus.withdraw(self._drive_address(actor.drive_id))
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
                 await actor.aclose()
+            del self._scopes[actor.drive_id]
+            self.look_again()
 
     def _probe_silent_drives(self) -> None:
         """Ask drives that were silent again. Quarantined ones are an operator's matter."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
+import trio
 
 from actors.tape.desk import Desk, SessionOver
 from actors.tape.kept import KeptWriter
@@ -37,6 +38,8 @@ from rbcore.ports import World
 from rbcore.tape.session import ArchiveInfo, CartridgeSession, PartPlace, PartStart
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Next(NamedTuple):
@@ -175,7 +178,7 @@ class TapeSink:
         """Another stream takes over: what was taken so far becomes a part of its own."""
         if self._open:
             session = self._desk.ready()
-            written = await session.sync()
+            written = await _to_its_end(session.sync())
             self._taken(written.last_block)
             assert written.full or not self._held, "what is synced is taken"
             await self._end_part(session.identified.volume_tag)
@@ -250,7 +253,7 @@ class TapeSink:
             batch = list(self._unsent)
             self._unsent.clear()
             self._held.extend(batch)
-            written = await session.write([one.bytes for one in batch])
+            written = await _to_its_end(session.write([one.bytes for one in batch]))
             self._desk.count_written(sum(len(one.bytes) for one in batch))
             self._taken(written.last_block)
             if written.full:
@@ -260,13 +263,13 @@ class TapeSink:
         while True:
             await self._put()
             session = await self._writable()
-            place = await session.finish_part(root=self._root.value, ended_ns=self._world.clock.now_ns())
+            place = await _to_its_end(session.finish_part(root=self._root.value, ended_ns=self._world.clock.now_ns()))
             if place is not None:
                 self._open = False
                 self._held.clear()
                 await self._ended(session, place)
                 return
-            written = await session.sync()
+            written = await _to_its_end(session.sync())
             self._taken(written.last_block)
             await self._go_on_elsewhere()
 
@@ -280,7 +283,7 @@ class TapeSink:
         if not session.may_write:
             await self._change(self._drive.choose_next(self._pool_id), session.why_not)
             session = self._desk.ready()
-        await session.begin_part(self._start())
+        await _to_its_end(session.begin_part(self._start()))
         self._open = True
         return session
 
@@ -327,7 +330,7 @@ class TapeSink:
 
     async def _end_part(self, next_tag: str) -> None:
         session = self._desk.ready()
-        place = await session.end_part(next_tag=next_tag, ended_ns=self._world.clock.now_ns())
+        place = await _to_its_end(session.end_part(next_tag=next_tag, ended_ns=self._world.clock.now_ns()))
         self._open = False
         await self._ended(session, place)
 
@@ -345,6 +348,14 @@ class TapeSink:
                 task_id=self._task_id,
             )
         )
+
+
+async def _to_its_end(call: Awaitable[T]) -> T:
+    """A call of the session is not cut off by whoever cancels one of the streams that share it: afterwards nobody would know where the tape stands, and all
+    of them would end. The drive's own commands have bounds."""
+    with trio.CancelScope(shield=True):
+        result = await call
+    return result
 
 
 class _Work(Protocol):

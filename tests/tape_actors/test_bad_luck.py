@@ -226,6 +226,7 @@ class History:
         await site.until(
             lambda: not [one for one in site.state.all(TapeTask) if one.status in active], "every tape task ends"
         )
+        await self.mend()  # what was still ordered has been done: an export, too
         check_places(site)
         for backup in site.state.all(Backup):
             assert backup.id in self.archives

@@ -76,3 +76,22 @@ def test_whatever_their_pace_they_come_back_whole(
             check_places(site)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_a_stream_that_is_cancelled_leaves_the_others_their_drive(autojump_clock: trio.testing.MockClock) -> None:
+    async with running_site(make_library(1e-5)) as site:
+        done: list[int] = []
+
+        async def write() -> None:
+            done.append(await site.write_archive([500 * KIB] * 8, pause_seconds=1.0))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            nursery.start_soon(write)
+            for seconds in (2.2, 4.7):
+                with trio.move_on_after(seconds):
+                    await site.write_archive([500 * KIB] * 30, pause_seconds=0.3)
+        assert len(done) == 2
+        assert site.library.statistics().mounts == 1
+        for number in done:
+            assert await site.read_archive(number) == site.archives[number]
