@@ -62,6 +62,7 @@ DEVICE_SECONDS_MAX: Final = 15.0
 """A candidate that does not answer that long is left out of the listing."""
 CANDIDATES_MAX: Final = 4096
 CHANGER_TYPE, DRIVE_TYPE = 8, 1
+IMPORT_TRIES: Final = 5
 
 
 class TapeSite:
@@ -432,12 +433,38 @@ class TapeSite:
                 "slots are free: export some first, or take some out."
             )
         reply = await self._recorder.intend(ImportCartridges(library_id=library_id, pool_name=pool_name))
-        for cartridge_id, target in zip(reply.ids, free, strict=False):
-            order = MoveCartridge(
-                cartridge_id=cartridge_id, to_slot_id=target.id, reason=f"imported into pool '{pool_name}'"
-            )
-            await library.ask_changer(order)
+        for cartridge_id in reply.ids:
+            await self._into_a_slot(library, cartridge_id, f"imported into pool '{pool_name}'")
         return reply.ids
+
+    async def _into_a_slot(self, library: LibraryActor, cartridge_id: int, reason: str) -> None:
+        """The first free one. A dismount may take it before the robot's turn comes: then the next one."""
+        state = self._journal.state
+        for tries_left in reversed(range(IMPORT_TRIES)):
+            coming = {one.moving_to_slot_id for one in state.all(TapeCartridge)}
+            slots = (
+                state.tables[LibrarySlot.KIND][one]
+                for one in sorted(state.indexes.slots_of_library[library.library_id])
+            )
+            target = next(
+                (
+                    one
+                    for one in slots
+                    if one.type == SlotType.STORAGE and not one.is_full and not one.exception and one.id not in coming
+                ),
+                None,
+            )
+            if target is None:
+                raise NotAllowedNow(
+                    f"No storage slot of library {library.library_id} is free any more: export a cartridge."
+                )
+            try:
+                await library.ask_changer(MoveCartridge(cartridge_id=cartridge_id, to_slot_id=target.id, reason=reason))
+            except NotAllowedNow:
+                if not tries_left:
+                    raise
+            else:
+                return
 
 
 def facts_of(address: str, identity: Identity) -> DeviceFacts:

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.tape.messages import MoveCartridge
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
 from rbcore.commands import CreateRecord, QueueDriveCleaning, QueueTapeTasks, TapeOrder
 from rbcore.entities import Backup, LibrarySlot, TapeCartridge, TapeDrive, TapeTask
@@ -218,3 +219,30 @@ async def test_the_end_without_a_warning_fails_the_attempt_and_the_next_goes_els
         assert len(site.one(Backup, number).parts) > 1
     assert site.cartridge(tag).status == CartridgeStatus.FULL
     assert await site.read_archive(number) == site.archives[number]
+
+
+async def test_an_import_goes_on_when_its_slot_is_taken_meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dismount puts its cartridge into the slot that was free when the import looked: the next one will do."""
+    tag = site.state.tables["tape_cartridge"][4].volume_tag
+    reply = await site.execute(
+        QueueTapeTasks(task_type=TapeTaskType.EXPORT, orders=[TapeOrder(library_id=1, volume_tag=tag)])
+    )
+    await site.tape_task_ended(reply.ids[0])
+    library = site.tape.libraries()[0]
+    ask = library.ask_changer
+    taken: list[int] = []
+
+    async def after_another(message: object) -> object:
+        if isinstance(message, MoveCartridge) and not taken:
+            taken.append(message.to_slot_id)
+            other = site.state.tables["tape_cartridge"][1]
+            await ask(MoveCartridge(cartridge_id=other.id, to_slot_id=message.to_slot_id, reason="another was first"))
+        return await ask(message)
+
+    monkeypatch.setattr(library, "ask_changer", after_another)
+    await site.tape.import_cartridges(1, "Tape")
+    back = site.slot_of(tag)
+    assert back is not None
+    assert back.type == SlotType.STORAGE
+    assert back.id not in taken
+    check_places(site)
