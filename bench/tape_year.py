@@ -19,6 +19,7 @@ import random
 import sys
 import time
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from blake3 import blake3
 
 from bench.measure import Verdicts
 from drivers.simulated.tape import SimulatedLibrary
+from eventlog.memory_log import MemoryLog
 from rbcore.commands import AdvanceTask, CreateRecord, DeleteBackups, QueueDriveCleaning, QueueTapeTasks, TapeOrder
 from rbcore.entities import Backup, LibrarySlot, Pool, TapeCartridge, TapeDrive, TapeTask, Task
 from rbcore.errors import RbError
@@ -41,16 +43,21 @@ from rbcore.vocabulary import (
     TapeTaskType,
     TaskStatus,
 )
-from tests.tape_actors.site import Site, running_site
+from tests.tape_actors.site import PutTask, Site, running_site
 
 SECONDS_MAX = 60.0
 DAYS = 365
 SLOTS, DRIVES, STATION = 500, 4, 10
-CAPACITY_FACTOR = 5e-8
-"""900 kB on a cartridge."""
+CAPACITY_FACTOR = 1e-7
+"""1.8 MB on a cartridge."""
+LTFS_CAPACITY_FACTOR = 1e-6
+"""Their index partitions take an 140th of it, and must hold an index."""
 POOLS = {"Tape": PoolType.TAPE_NATIVE, "Databases": PoolType.TAPE_NATIVE, "Exchange": PoolType.TAPE_LTFS}
 """The first is the library's own."""
-CARTRIDGES = {"Tape": 160, "Databases": 160, "Exchange": 120}
+CARTRIDGES = {"Tape": 25, "Databases": 25, "Exchange": 40, "Reserve": 350}
+"""Nothing is written to the last ones."""
+_NIGHT = ["Tape", "Databases", "Tape", "Databases", "Exchange", "Tape"]
+"""Pools of the backups of a night, again and again."""
 BACKUPS_A_NIGHT = 12
 RESTORES_A_DAY = 3
 RETENTION_DAYS = 56
@@ -61,17 +68,36 @@ BACKUP_TRIES = 20
 SEED = 7
 
 
+_queued: ContextVar[int] = ContextVar("queued")
+"""The newest task of whoever asks."""
+
+
 class YearSite(Site):
     """The site of the tests, whose waits cost nothing while nothing happens."""
 
     async def until(self, condition: Any, what: str, seconds: float = 2 * DAY) -> None:
         log = self.journal.log
+        assert isinstance(log, MemoryLog), "the log of a simulation"
         with trio.move_on_after(seconds):
             while not condition():
                 with trio.move_on_after(HOUR):  # not quite all of it is in the log
                     await log.advanced_beyond(log.head)
             return
         raise AssertionError(f"never came: {what}; {self.tape!r}")
+
+    async def write_archive(self, sizes: list[int], **where: Any) -> int:
+        """A task whose attempt failed is ended, as its dispatcher would."""
+        try:
+            return await super().write_archive(sizes, **where)
+        except RbError as error:
+            await self.execute(AdvanceTask(task_id=_queued.get(), status=TaskStatus.ERROR, reason=error.message[:200]))
+            raise
+
+    async def execute(self, command: Any) -> Any:
+        reply = await super().execute(command)
+        if isinstance(command, PutTask):
+            _queued.set(reply.ids[0])
+        return reply
 
     def granted(self, task_id: int) -> bool:
         numbers = self.state.indexes.tape_tasks_of_task.get(task_id, ())
@@ -110,13 +136,15 @@ class Year:
 
     async def _backup(self, number: int, after_seconds: float) -> None:
         await trio.sleep(after_seconds)
-        pool = self.site.state.by_key(Pool, list(POOLS)[number % len(POOLS)])
+        pool = self.site.state.by_key(Pool, _NIGHT[number % len(_NIGHT)])
         assert pool is not None, "it was made"
         sizes = [self.draw.randrange(2_000, 12_000) for _ in range(self.draw.randrange(2, 6))]
+        why = ""
         for _ in range(BACKUP_TRIES):
             try:
                 backup_id = await self.site.write_archive(sizes, pool_id=pool.id)
-            except RbError:
+            except RbError as error:
+                why = error.message
                 self.counts["attempts that failed"] += 1
                 await trio.sleep(HOUR / 2)
                 continue
@@ -125,7 +153,7 @@ class Year:
             self.stored_bytes += sum(map(len, blocks))
             self.counts["backups"] += 1
             return
-        raise AssertionError(f"a backup was tried {BACKUP_TRIES} times in vain")
+        raise AssertionError(f"a backup was tried {BACKUP_TRIES} times in vain: {why}")
 
     async def _bad_luck(self, after_seconds: float) -> None:
         await trio.sleep(after_seconds)
@@ -193,17 +221,19 @@ class Year:
         return any(not self.site.one(TapeCartridge, part.cartridge_id).slot_id for part in backup.parts)
 
     async def _read(self, backup: Backup) -> None:
+        why = ""
         for _ in range(BACKUP_TRIES):
             try:
                 found = await self.site.read_archive(backup.id)
-            except RbError:
+            except RbError as error:
+                why = error.message
                 self.counts["reads that failed"] += 1
                 await trio.sleep(HOUR / 2)
                 continue
             assert digest_of(found) == self.digests[backup.id], f"backup {backup.id} is not what was backed up"
             self.counts["read and compared"] += 1
             return
-        raise AssertionError(f"backup {backup.id} could not be read")
+        raise AssertionError(f"backup {backup.id} could not be read: {why}")
 
     async def _exchange(self, day: int) -> None:
         """Full cartridges go to the vault; those that were there long enough come back."""
@@ -243,7 +273,7 @@ class Year:
         site, state = self.site, self.site.state
         await self._mend()
         await self._bring_back([tag for _, tag in self.vault])
-        assert not list(state.tasks_in(*ACTIVE_STATUSES)), "every task has ended"
+        assert not state.tasks_in(*ACTIVE_STATUSES), "every task has ended"
         await site.until(lambda: not state.indexes.active_tape_tasks.get(1), "every tape task ends")
         for backup in sorted(state.all(Backup), key=lambda one: (one.parts[0].cartridge_id, one.parts[0].position)):
             await self._read(backup)
@@ -272,13 +302,14 @@ async def live(days: int) -> Year:
     )
     for at, (pool, count) in enumerate(CARTRIDGES.items()):
         for number in range(count):
-            library.add_cartridge(f"{pool[:1]}{at}{number:04d}L9")
+            factor = LTFS_CAPACITY_FACTOR if pool == "Exchange" else CAPACITY_FACTOR
+            library.add_cartridge(f"{pool[:1]}{at}{number:04d}L9", capacity_factor=factor)
     library.add_cartridge("CLN001L1", capacity_factor=1.0)
     library.add_cartridge("CLN002L1", capacity_factor=1.0)
     async with running_site(library, seed=SEED, cartridges=False, make=YearSite) as site:
         assert isinstance(site, YearSite)
-        for pool, kind in POOLS.items():
-            if pool != "Tape":
+        for pool, kind in (POOLS | {"Reserve": PoolType.TAPE_NATIVE}).items():
+            if pool != "Tape":  # the library's own
                 fields = {"pool_name": pool, "pool_type": kind, "media_server": "media-1"}
                 await site.execute(CreateRecord(resource="pool_list", fields=fields))
         names = {f"{pool[:1]}{at}": pool for at, pool in enumerate(CARTRIDGES)}
@@ -291,7 +322,7 @@ async def live(days: int) -> Year:
                 "description": "",
             }
             await site.execute(CreateRecord(resource="tape_cartridges", fields=fields))
-        year = Year(site, library, random.Random(SEED), days)  # noqa: S311  (repeatable is the point)
+        year = Year(site, library, random.Random(SEED), days)
         await year.run()
         await year.check()
         return year
@@ -309,7 +340,8 @@ def report(year: Year, seconds: float) -> int:
     print(f"  drives: {loads:,} loads, {sum(one.cleanings for one in drives)} cleanings, ", end="")
     print(f"{sum(one.metres for one in drives) / 1000:,.0f} km of tape, ", end="")
     print(f"busy {sum(one.busy_seconds for one in drives) / len(drives) / year.days / HOUR:.1f} h a day each")
-    print(f"  cartridges: {len(written)} written, {len(reused)} of them more than once")
+    fill = sum(one.partitions[-1].used_bytes / one.card.capacity_bytes for one in written) / len(written)
+    print(f"  cartridges: {fill:.0%} full, {len(written)} written, {len(reused)} of them more than once")
     print(
         f"  archives: {year.counts['backups']:,} with {year.stored_bytes / 1e6:,.0f} MB ({CAPACITY_FACTOR:g} of life)"
     )
@@ -334,7 +366,7 @@ def main() -> int:
     year = trio.run(live, days, clock=trio.testing.MockClock(autojump_threshold=0))
     if profile is not None:
         profile.disable()
-        pstats.Stats(profile).sort_stats("cumulative").print_stats(90)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(60)
     return report(year, time.perf_counter() - started)
 
 

@@ -64,6 +64,9 @@ SCENARIOS = {
         Scenario(
             name="everything",
             steps=40,
+            has_tape=True,
+            cartridge_orders=1,
+            library_fault=1,
             daemon_crash=2,
             agent_crash=2,
             network=2,

@@ -385,6 +385,7 @@ class History:
         with trio.move_on_after(SETTLE_SECONDS):
             while tape is not None and tape.why_not_quiet(self.watch.state):
                 await trio.sleep(POLL_SECONDS)
+                self._look()
 
     def _active(self) -> list[Task]:
         return [task for task in self.watch.state.all(Task) if task.status not in TERMINAL_STATUSES]

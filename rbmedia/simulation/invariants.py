@@ -99,6 +99,7 @@ class Watch:
             for task in self.state.all(Task)
             if task.task_type in (*BACKUP_TASKS, *COPY_TASKS) and task.status == "Paused" and task.archive
         }
+        self.checks["backups on tape"] += sum(1 for backup in self.state.all(Backup) if backup.parts)
         stray = (_finished(site) | _unfinished(site)) - wanted - resumable
         if stray:
             raise Broken(f"archives that nobody refers to: {sorted(stray)}")

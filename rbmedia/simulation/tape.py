@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 TAPE_POOL: Final = "Tapes"
 LIBRARY_ID: Final = 1
 DRIVES, SLOTS, CARTRIDGES = 2, 10, 6
-CAPACITY_FACTOR: Final = 1e-6
-"""18 MB on a cartridge."""
+CAPACITY_FACTORS: Final[dict[str, float]] = {PoolType.TAPE_NATIVE: 5e-8, PoolType.TAPE_LTFS: 1e-6}
+"""900 kB on a cartridge, 18 MB where an index partition must find room."""
 SLOWNESS: Final = (0.0, 0.005, 0.05)
 """Factors of the time that LTO-9 takes."""
 MENDED_SECONDS_MAX: Final = 600.0
@@ -65,7 +65,7 @@ class TapeRoom:
         self.pool_type = self.draw.choice([PoolType.TAPE_NATIVE, PoolType.TAPE_LTFS])
         self.library = SimulatedLibrary(
             mechanics=Mechanics(factor=self.draw.choice(SLOWNESS)),
-            capacity_factor=CAPACITY_FACTOR,
+            capacity_factor=CAPACITY_FACTORS[self.pool_type],
             drives=DRIVES,
             slots=SLOTS,
             randomness=self.world.randomness,
@@ -231,9 +231,7 @@ class TapeRoom:
             faults.clear_jam()
             for outside in list(self.library.outside.values()):
                 slots = self.library.changer_unit.of_kind(ElementType.STORAGE)
-                faults.put_in(
-                    outside.card.barcode, next(one.address for one in slots if one.cartridge is None)
-                )
+                faults.put_in(outside.card.barcode, next(one.address for one in slots if one.cartridge is None))
             await trio.sleep(60.0)
             await site.started.wait()
             try:
@@ -254,12 +252,7 @@ class TapeRoom:
         busy = [f"tape task {one.id}" for one in state.all(TapeTask) if one.status in ACTIVE_TAPE_TASK_STATUSES]
         busy += [f"drive {one.id}" for one in state.all(TapeDrive) if one.cartridge_id]
         busy += [f"cartridge {one.volume_tag} moves" for one in state.all(TapeCartridge) if one.moving_to_slot_id]
-        busy += [f"element {one.address} is full" for one in self._drive_slots(state) if one.is_full]
         return ", ".join(busy)
-
-    @staticmethod
-    def _drive_slots(state: State) -> list[LibrarySlot]:
-        return [one for one in state.all(LibrarySlot) if one.type == SlotType.DRIVE]
 
     def broken(self, state: State) -> str:
         """After every step: no backup is offered whose cartridge holds nothing that counts. Empty while that is so."""
