@@ -4,6 +4,7 @@
 
 - ``tgtd``: native cartridges of Debian's ``tgtd``, which moves bytes as fast as memory does;
 - ``native``, ``ltfs``: cartridges of this program's simulated library, served over iSCSI without delays;
+- ``drive``: native cartridges of the same library, whose drives take the time that LTO-9 takes for each block (and none for motion);
 - ``mounts``: a thousand restores from ten cartridges, mixed, with the real dispatcher and agent; the cartridges count how often they were loaded.
 
 Libraries have two drives: the daemon has the first, raw transfers go to a cartridge in the second, one command at a time as ours do. Daemon, agent
@@ -27,12 +28,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import trio
 
 from bench.backup import Installation, check_same
 from bench.measure import Verdicts, rate_line, ratio_of_rounds
+from bench.streaming_library import StreamingProcess
 from drivers.allocator import keep_freed_memory
 from drivers.scsi.changer import Changer, ElementType
 from drivers.scsi.drive import Drive, Found
@@ -55,10 +57,12 @@ POLL_SECONDS: Final = 0.1
 """Each question costs the daemon some milliseconds, which this machine has not got to spare."""
 RESTORES, RESTORED_CARTRIDGES, BACKUPS_EACH = 1000, 10, 10
 MOUNTS_SECONDS_MAX: Final = 1800.0
-PARTS: Final[dict[str, tuple[type[TargetLibrary | SimulatedProcess], CartridgeFormat, int]]] = {
+LibraryProcess: TypeAlias = TargetLibrary | SimulatedProcess | StreamingProcess
+PARTS: Final[dict[str, tuple[type[LibraryProcess], CartridgeFormat, int]]] = {
     "tgtd": (TargetLibrary, CartridgeFormat.NATIVE, MIB),
     "native": (SimulatedProcess, CartridgeFormat.NATIVE, MIB),
     "ltfs": (SimulatedProcess, CartridgeFormat.LTFS, MIB // 2),
+    "drive": (StreamingProcess, CartridgeFormat.NATIVE, MIB),
 }
 """Library, format of the cartridges, and the length of the blocks that it writes."""
 POOL_TYPES: Final = {CartridgeFormat.NATIVE: PoolType.TAPE_NATIVE, CartridgeFormat.LTFS: PoolType.TAPE_LTFS}
@@ -205,7 +209,7 @@ def _processor_seconds(process: int) -> float:
 
 
 @contextlib.contextmanager
-def running(part: str, media: Path, mebibytes: int) -> Iterator[TargetLibrary | SimulatedProcess]:
+def running(part: str, media: Path, mebibytes: int) -> Iterator[LibraryProcess]:
     kind, _, _ = PARTS[part]
     directory = media / part
     directory.mkdir()
