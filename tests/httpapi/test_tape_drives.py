@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from httpapi.rubackup.catalogue import facts
-from rbcore.entities import TapeTask
+from rbcore.entities import TapeDrive, TapeLibrary, TapeTask
 from tests.httpapi.house import House
 from tests.httpapi.tapes import ON_BOTH, SERVER, TAGS, add_library, cartridge, is_over, named, register, rows
 
@@ -78,6 +78,38 @@ async def check_changes_of_a_drive(house: House, drive: int) -> None:
         assert (answer.status, list(answer.errors)) == (400, [field]), fields
     assert (await house.call("PATCH", path, {"data": {"sys_transfer_element": 257}})).status == 200
     assert (await house.call("PATCH", "library_tape_drives/999", {"data": {"device": "/dev/sg1"}})).status == 404
+
+
+async def test_devices_that_are_readdressed_are_opened_anew(house: House) -> None:
+    """No restart is needed, neither for the wrong address nor for the right one after it."""
+    library = await add_library(house, drives=1)
+    await house.start_site()
+    assert (await house.call("POST", f"tape_libraries/{library}/sync")).status == 200
+    (drive,), (robot,) = await rows(house, "library_tape_drives"), await rows(house, "medium_changers")
+
+    async def becomes(kind: type[TapeDrive] | type[TapeLibrary], id: int, status: str) -> str:
+        def holds() -> bool:
+            found = house.journal.state.find(kind, id)
+            return found is not None and found.status == status
+
+        await house.until(holds)
+        return str(house.journal.state.tables[kind.KIND][id].status_reason)
+
+    for path, kind, number, usable, unusable in (
+        (f"library_tape_drives/{drive['id']}", TapeDrive, drive["id"], "free", "offline"),
+        (f"medium_changers/{robot['id']}", TapeLibrary, library, "Online", "Offline"),
+    ):
+        right = (await house.call("GET", path)).data["device"]
+        base, _, lun = right.rpartition("/")
+        assert (await house.call("PATCH", path, {"data": {"device": house.shelf.nowhere}})).status == 200
+        assert await becomes(kind, number, unusable), "it says why"
+        assert (await house.call("PATCH", path, {"data": {"device": f"{base}/0{lun}"}})).status == 200
+        await becomes(kind, number, usable)
+    queued = await house.call("PATCH", "library_slots/format_cartridge", named(library, TAGS[0]))
+    (task_id,) = queued.data["tasks_ids"]
+    await house.until(lambda: is_over(house, task_id))
+    task = (await house.call("GET", f"tl_task_queue/{task_id}")).data
+    assert (task["status"], task["drive"].rpartition("/")[2]) == ("Done", f"0{drive['device'][-1]}"), task
 
 
 @pytest.mark.parametrize(
