@@ -395,8 +395,9 @@ class LibraryActor:
             drive = self._state.find(TapeDrive, drive_id)
             if drive is not None and drive.status == DriveStatus.OFFLINE:
                 seconds = min(seconds, PROBE_SECONDS)
-            if actor.desk.cartridge_id:
-                seconds = min(seconds, actor.desk.idle_since + IDLE_SECONDS - now)
+            left = actor.desk.idle_since + IDLE_SECONDS - now
+            if actor.desk.cartridge_id and left > 0:  # else it is idle no longer, or somebody's: an event will tell
+                seconds = min(seconds, left + 1.0)
         for number in self._state.indexes.active_tape_tasks.get(self.library_id, ()):
             task = self._state.find(TapeTask, number)
             if task is not None and task.status == TaskStatus.NEW:

@@ -216,6 +216,16 @@ class History:
                 faults.put_in(next(iter(self.library.outside.values())).card.barcode, empty[0].address)
         raise AssertionError(f"the library does not come back: {self.told[-5:]}")
 
+    async def at_rest(self) -> None:
+        """Nobody is in the middle of a move or a mount."""
+        await self.site.until(
+            lambda: (
+                not any(one.moving_to_slot_id for one in self.site.state.all(TapeCartridge))
+                and not any(one.mounting for one in self.site.state.all(TapeDrive))
+            ),
+            "the robot rests",
+        )
+
     async def check_all(self) -> None:
         site = self.site
         await self.mend()
@@ -227,6 +237,7 @@ class History:
             lambda: not [one for one in site.state.all(TapeTask) if one.status in active], "every tape task ends"
         )
         await self.mend()  # what was still ordered has been done: an export, too
+        await self.at_rest()
         check_places(site)
         for backup in site.state.all(Backup):
             assert backup.id in self.archives
@@ -235,6 +246,7 @@ class History:
                 cartridge = site.one(TapeCartridge, part.cartridge_id)
                 assert cartridge.format, f"backup {backup.id} is on {cartridge.volume_tag}, which holds nothing"
                 assert cartridge.status != CartridgeStatus.SCRATCH
+        await self.at_rest()
         check_places(site)
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
-from rbcore.entities import Backup, TapeDrive
-from rbcore.vocabulary import PoolType
+from rbcore.commands import AdvanceTask
+from rbcore.entities import Backup, TapeDrive, Task
+from rbcore.vocabulary import ACTIVE_STATUSES, PoolType, TaskStatus
 from tests.tape_actors.site import Site, running_site
 from tests.tape_actors.test_site import check_places
 
@@ -93,5 +94,8 @@ async def test_a_stream_that_is_cancelled_leaves_the_others_their_drive(autojump
                     await site.write_archive([500 * KIB] * 30, pause_seconds=0.3)
         assert len(done) == 2
         assert site.library.statistics().mounts == 1
+        for task in list(site.state.all(Task)):
+            if task.status in ACTIVE_STATUSES:
+                await site.execute(AdvanceTask(task_id=task.id, status=TaskStatus.ERROR, reason="it was cancelled"))
         for number in done:
             assert await site.read_archive(number) == site.archives[number]
