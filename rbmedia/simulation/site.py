@@ -123,8 +123,7 @@ class Site:
                 if not _only_crash(error, scope):
                     self.unhandled.append(error)
                     raise
-            self.daemon = None
-            self.started = trio.Event()
+            self._is_down()
             await trio.sleep(RESTART_SECONDS)
 
     async def _daemon(self, scope: trio.CancelScope) -> None:
@@ -186,8 +185,13 @@ class Site:
         if self.tape is not None:
             self.tape.crash()
         daemon.scope.cancel()
+        self._is_down()
+
+    def _is_down(self) -> None:
+        """Consumers wait for the next life; those that wait already are not forgotten."""
         self.daemon = None
-        self.started = trio.Event()
+        if self.started.is_set():
+            self.started = trio.Event()
 
     # --- agents -------------------------------------------------------------------------------------------------------------
 

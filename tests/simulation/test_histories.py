@@ -47,7 +47,9 @@ def test_every_history_ends_well() -> None:
     for what in ("crashes", "restores", "backups", "state digests", "transitions", "looks at the pool"):
         assert seen[what] >= HISTORIES, f"only {seen[what]} {what} in {HISTORIES} histories"
     with_tape = sum(SCENARIOS[name].has_tape for name, _ in jobs)
-    assert seen["backups on tape"] >= with_tape, f"only {seen['backups on tape']} backups on tape in {with_tape} histories"
+    assert seen["backups on tape"] >= with_tape, (
+        f"only {seen['backups on tape']} backups on tape in {with_tape} histories"
+    )
     assert seen["copies"] >= HISTORIES // 2, f"only {seen['copies']} copies and moves in {HISTORIES} histories"
 
 
