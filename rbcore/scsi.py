@@ -54,5 +54,8 @@ class ScsiDevices(Protocol):
     async def addresses(self) -> list[str]:
         """Where logical units are, as ``open`` takes them: ``/dev/sg3``, ``iscsi://host:port/target/lun``. What does not answer is left out."""
 
+    async def scsi_path(self, address: str) -> str:
+        """Where people look for it: ``[host:channel:target:unit]`` of a generic device, and empty where the system does not tell; else the logical unit."""
+
     def open(self, address: str) -> ScsiTransport:
         """Raises ``InvalidRequest`` when that is no address, ``NotFound`` when nothing is known of it. Nothing is sent yet."""

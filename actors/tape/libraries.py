@@ -296,7 +296,7 @@ class TapeSite:
         async def ask(address: str) -> None:
             identity = await self._identity_of(address)
             if identity is not None and identity.device_type in (CHANGER_TYPE, DRIVE_TYPE):
-                found.append((facts_of(address, identity), identity))
+                found.append((facts_of(address, await self._devices.scsi_path(address), identity), identity))
 
         async with trio.open_nursery() as nursery:
             for address in addresses:
@@ -389,7 +389,7 @@ class TapeSite:
             identity = capabilities.identity
             if identity.device_type != DRIVE_TYPE:
                 raise NotFound(f"{device} is no tape drive: it says that it is {identity.vendor} {identity.product}.")
-            facts = facts_of(device, identity)
+            facts = facts_of(device, await self._devices.scsi_path(device), identity)
             drives.append(
                 (
                     DriveFacts(
@@ -405,7 +405,7 @@ class TapeSite:
                 )
             )
         return LibraryFacts(
-            changer=report.changer,
+            changer=msgspec.structs.replace(report.changer, scsi_path=await self._devices.scsi_path(changer_device)),
             transport_element=report.transport_element,
             elements=report.elements,
             drives=_placed(report.devices, drives),
@@ -467,11 +467,11 @@ class TapeSite:
                 return
 
 
-def facts_of(address: str, identity: Identity) -> DeviceFacts:
+def facts_of(address: str, scsi_path: str, identity: Identity) -> DeviceFacts:
     """A device as it answered."""
     return DeviceFacts(
         device=address,
-        scsi_path=address.rpartition("/")[2],
+        scsi_path=scsi_path,
         vendor=identity.vendor,
         product=identity.product,
         revision=identity.revision,

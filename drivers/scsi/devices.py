@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 LISTING_SECONDS_MAX: Final = 10.0
 _SG: Final = re.compile(r"/dev/sg[0-9]{1,4}")
+_PLACE: Final = re.compile(r"\d+:\d+:\d+:\d+")
 
 
 class HostScsiDevices:
@@ -35,9 +36,17 @@ class HostScsiDevices:
     ``InvalidRequest`` for anything else.
     """
 
-    def __init__(self, targets: Sequence[str], threads: Threads, *, directory: Path = Path("/dev")) -> None:
+    def __init__(
+        self,
+        targets: Sequence[str],
+        threads: Threads,
+        *,
+        directory: Path = Path("/dev"),
+        generic: Path = Path("/sys/class/scsi_generic"),
+    ) -> None:
         self._threads = threads
         self._directory = directory
+        self._generic = generic
         self._targets: list[tuple[IscsiAddress, bool]] = []
         """Each with whether a single logical unit was named."""
         for url in targets:
@@ -69,6 +78,19 @@ class HostScsiDevices:
         finally:
             await unit.aclose()
         return [str(replace(address, lun=lun)) for lun in luns]
+
+    async def scsi_path(self, address: str) -> str:
+        name = address.rpartition("/")[2]
+        return await self._threads.run(lambda: self._path_of(name)) if _SG.fullmatch(address) else name
+
+    def _path_of(self, name: str) -> str:
+        """The link ends with what ``lsscsi`` shows: ``../../../8:0:0:0``."""
+        try:
+            last = (self._generic / name / "device").readlink().name
+        except OSError as error:
+            _log.info("the system does not say where %s is: %s", name, error)
+            return ""
+        return f"[{last}]" if _PLACE.fullmatch(last) else ""
 
     def open(self, address: str) -> ScsiTransport:
         if address.startswith("iscsi://"):

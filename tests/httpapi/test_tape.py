@@ -109,6 +109,10 @@ async def test_a_library_is_added_and_shown(house: House) -> None:
     assert row["medium_changer"].items() >= {"device": house.shelf.changer, "serial": house.shelf.serial}.items()
     assert (row["drives"], row["slots_total"], row["slots_used"], row["import_export_slots"]) == (2, 6, 2, 2)
     assert row["unknown_cartridges"] == [TAGS[1]]
+    robot, *drives = [*await rows(house, "medium_changers"), *await rows(house, "library_tape_drives")]
+    assert [one["scsi_path"] for one in (robot, *drives)] == [
+        one.rpartition("/")[2] for one in (house.shelf.changer, *house.shelf.drives)
+    ], "of what is not behind a generic device, the logical unit"
     assert await rows(house, "tape_libraries") == [row]
     slots = await rows(house, "library_slots?sort_by=number&limit=100")
     full = [one for one in slots if one["is_full"]]

@@ -60,6 +60,16 @@ async def test_generic_devices_are_listed_in_order(tmp_path: Path) -> None:
     assert await devices.addresses() == [f"{tmp_path}/sg2", f"{tmp_path}/sg10"]
 
 
+async def test_the_system_says_where_a_generic_device_is(tmp_path: Path) -> None:
+    for name, place in (("sg2", "8:0:0:0"), ("sg10", "8:0:12:1"), ("sg3", "somewhere else")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "device").symlink_to(f"../../../{place}")
+    devices = HostScsiDevices([], WorkerThreads(), generic=tmp_path)
+    found = [await devices.scsi_path(f"/dev/{name}") for name in ("sg2", "sg10", "sg3", "sg4")]
+    assert found == ["[8:0:0:0]", "[8:0:12:1]", "", ""]
+    assert await devices.scsi_path("iscsi://127.0.0.1/iqn.2026-01.test:library/3") == "3"
+
+
 @pytest.mark.parametrize(
     "address", ["/dev/sda", "sg1", "", "iscsi://", "iscsi://h/t", "/dev/sg1/../sda", "iscsi://u%p@h/t/1"]
 )

@@ -29,6 +29,9 @@ class SimulatedDevices:
             for lun in range(1 + len(library.drive_units))
         ]
 
+    async def scsi_path(self, address: str) -> str:
+        return address.rpartition("/")[2]
+
     def open(self, address: str) -> SimulatedTransport:
         found = _ADDRESS.fullmatch(address)
         if found is None:
