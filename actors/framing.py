@@ -93,7 +93,8 @@ class DataChannel:
             frame = _decoder.decode(memoryview(self._arrived)[_LENGTHS.size : start])
         except UNDECODABLE as error:
             raise ProtocolViolation(f"a frame's header cannot be decoded: {error}") from None
-        await self._fill(total)
+        # No byte more than the frame: what came with it would have to be copied apart.
+        await self._fill(total, ahead_bytes=0)
         if len(self._arrived) == total:
             payload, self._arrived = self._arrived, bytearray()
             del payload[:start]
@@ -103,11 +104,11 @@ class DataChannel:
         self.bytes_received += total
         return frame, payload
 
-    async def _fill(self, length: int) -> None:
-        """Receive until ``length`` bytes of the frame are here."""
+    async def _fill(self, length: int, *, ahead_bytes: int = _READ_BYTES) -> None:
+        """Receive until ``length`` bytes of the frame are here; where fewer are missing, up to ``ahead_bytes`` in one go."""
         while (missing := length - len(self._arrived)) > 0:
             try:
-                chunk = await self._stream.receive_some(max(missing, _READ_BYTES))
+                chunk = await self._stream.receive_some(max(missing, ahead_bytes))
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise Unavailable(f"the data channel broke: {error}") from error
             if not chunk:
