@@ -16,6 +16,7 @@ from actors.bus import Delivery
 from actors.mailbox import Mailbox
 from actors.tape.messages import ChangerStatistics, Inventory, LibraryReport, MoveCartridge, MoveUnknown, ReadInventory
 from actors.tape.recording import Recorder
+from actors.tape.serving import serve
 from drivers.scsi.changer import Changer, Element, ElementType
 from drivers.scsi.sense import Attention
 from rbcore.commands import BeginMove, DeviceFacts, ElementFacts, EndMove, RecordInventory
@@ -79,16 +80,7 @@ class ChangerActor:
             while True:
                 delivery = await mailbox.get()
                 async with self._turn:
-                    await self._serve(delivery)
-
-    async def _serve(self, delivery: Delivery) -> None:
-        try:
-            delivery.answer(await self._answer(delivery.message))
-        except RbError as error:
-            delivery.fail(error)
-        except trio.Cancelled:
-            delivery.fail(Unavailable(f"The changer of library {self.library_id} is being closed."))
-            raise
+                    await serve(delivery, self._answer, f"The changer of library {self.library_id}")
 
     async def _answer(self, message: Any) -> Any:
         match message:

@@ -33,6 +33,7 @@ from actors.tape.messages import (
 )
 from actors.tape.orders import TapeIdentity, carry_out, facts_of_drive, found_facts, label, wait_cleaned
 from actors.tape.recording import Recorder
+from actors.tape.serving import serve
 from actors.tape.sink import Next
 from drivers.scsi.drive import Drive
 from drivers.scsi.drive_pages import TAPE_ALERTS
@@ -156,19 +157,10 @@ class DriveActor:
             async with self._turn:
                 self.busy = True
                 try:
-                    await self._serve(delivery)
+                    await serve(delivery, self._answer, f"Drive {self.drive_id}")
                 finally:
                     self.busy = False
                     self._on_change()
-
-    async def _serve(self, delivery: Delivery) -> None:
-        try:
-            delivery.answer(await self._answer(delivery.message))
-        except RbError as error:
-            delivery.fail(error)
-        except trio.Cancelled:
-            delivery.fail(Unavailable(f"Drive {self.drive_id} is being closed."))
-            raise
 
     async def _answer(self, message: Any) -> Any:
         match message:

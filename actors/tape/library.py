@@ -40,8 +40,9 @@ from rbcore.commands import (
     SetDriveStatus,
     SetLibraryStatus,
 )
-from rbcore.entities import LibrarySlot, MediumChanger, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
+from rbcore.entities import LibrarySlot, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
 from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
+from rbcore.media import changer_of
 from rbcore.ports import World
 from rbcore.scsi import ScsiDevices, ScsiTransport
 from rbcore.state import State
@@ -132,7 +133,7 @@ class LibraryActor:
     async def run(self) -> None:
         """Until the library is removed, or cancelled. When its changer is reached otherwise, everything begins anew."""
         while self._state.find(TapeLibrary, self.library_id) is not None:
-            device = self._changer_entity().device
+            device = changer_of(self._state, self.library_id).device
             try:
                 transport = self._devices.open(device)
             except RbError as error:
@@ -151,11 +152,13 @@ class LibraryActor:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                address = self._changer_address
-                nursery.start_soon(changer.run, self._bus.serve(address, MAILBOX_BOUND))
+                nursery.start_soon(changer.run, self._bus.serve(self._changer_address, MAILBOX_BOUND))
                 await self._forget_mounts()
                 nursery.start_soon(self._keep_changer)
-                while self._state.find(TapeLibrary, self.library_id) and self._changer_entity().device == device:
+                while (
+                    self._state.find(TapeLibrary, self.library_id)
+                    and changer_of(self._state, self.library_id).device == device
+                ):
                     self._keep_actors()
                     self._look()
                     with trio.move_on_after(self._next_look_seconds()):
@@ -180,12 +183,6 @@ class LibraryActor:
             task = self._state.find(TapeTask, number)
             if task is not None and task.status in (TaskStatus.EXECUTION, TaskStatus.ASSIGNED):
                 await self._advance(number, TaskStatus.ERROR, why)
-
-    def _changer_entity(self) -> MediumChanger:
-        for changer in self._state.all(MediumChanger):
-            if changer.library_id == self.library_id:
-                return changer
-        raise NotFound(f"Library {self.library_id} has no medium changer.")
 
     @property
     def _changer_address(self) -> str:
