@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from rbcore.entities import Backup, LibrarySlot, Pool, TapeCartridge, TapeDrive, TapeLibrary, Task
+from rbcore.entities import Backup, LibrarySlot, MediumChanger, Pool, TapeCartridge, TapeDrive, TapeLibrary, Task
+from rbcore.errors import NotFound
 from rbcore.state import State
 from rbcore.tape.barcode import tape_type_of
 from rbcore.vocabulary import ACTIVE_STATUSES, CartridgeStatus, DriveStatus, LibraryStatus, SlotType
@@ -90,6 +91,14 @@ def drive_with(state: State, cartridge_id: int) -> TapeDrive | None:
         if drive is not None and drive.cartridge_id == cartridge_id:
             return drive
     return None
+
+
+def changer_of(state: State, library_id: int) -> MediumChanger:
+    """Raises ``NotFound``."""
+    for changer in state.all(MediumChanger):
+        if changer.library_id == library_id:
+            return changer
+    raise NotFound(f"Library {library_id} has no medium changer.")
 
 
 def why_unreachable(state: State, cartridge_id: int) -> str:
