@@ -112,6 +112,7 @@ class Restore:
         await self._control.stage("Execution")
         await self._transfer.attach()
         await self._control.stage("Start_Transfer")
+        is_complete = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._transfer.serve, nursery.cancel_scope)
             archive = order.archive.archive
@@ -139,7 +140,11 @@ class Restore:
             finally:
                 late = target.close()
             await self._note(late)
+            is_complete = True
             nursery.cancel_scope.cancel()
+        if not is_complete:
+            # The channel's end cancels the block above without an error of its own: what was not restored is not done.
+            raise self._transfer.failure or Unavailable("The transfer ended before everything was restored.")
         return await self._end()
 
     async def _end(self) -> WorkOutcome:
