@@ -242,6 +242,9 @@ class TapeRoom:
             except (RbError, trio.TooSlowError) as error:
                 last = f"{error}"
                 continue
+            if any(one.status in ACTIVE_TAPE_TASK_STATUSES for one in state().all(TapeTask) if not one.parent_task_id):
+                last = "an order for a cartridge does not end"
+                continue
             if all(one.status not in (DriveStatus.OFFLINE, DriveStatus.ERROR) for one in state().all(TapeDrive)):
                 return
             last = "a drive stays out of use"
