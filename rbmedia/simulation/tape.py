@@ -60,6 +60,7 @@ class TapeRoom:
     library: SimulatedLibrary = field(init=False)
     pool_type: str = field(init=False)
     kept: SimulatedVolume = field(default_factory=SimulatedVolume)
+    is_mended: bool = False
 
     def __post_init__(self) -> None:
         self.pool_type = self.draw.choice([PoolType.TAPE_NATIVE, PoolType.TAPE_LTFS])
@@ -166,20 +167,25 @@ class TapeRoom:
         )
         self.trace.note("fault", f"library: {name}")
         later_seconds = self.draw.uniform(1.0, 300.0)
+
+        def later(mend: Callable[[], None]) -> None:
+            """Unless everything was mended before: a drive that is reset then would be bad luck again."""
+            site.after(later_seconds, lambda: None if self.is_mended else mend())
+
         if name == "jam":
             faults.jam_next_move(in_hand=self.draw.random() < 0.5)
-            site.after(later_seconds, faults.clear_jam)
+            later(faults.clear_jam)
         elif name == "drive death":
             faults.kill_drive(number, after_records=self.draw.choice([None, 0, 1, 2, 5]))
-            site.after(later_seconds, lambda: faults.reset_drive(number))
+            later(lambda: faults.reset_drive(number))
         elif name == "drive reset":
             faults.reset_drive(number)
         elif name == "cut":
             faults.cut(self.draw.choice([None, *self.library.luns, 0]))
-            site.after(later_seconds, faults.mend)
+            later(faults.mend)
         elif name == "power":
             faults.lose_power()
-            site.after(later_seconds, faults.restore_power)
+            later(faults.restore_power)
         elif name == "bus":
             faults.reset_bus()
         elif name == "hands":
@@ -217,6 +223,7 @@ class TapeRoom:
 
     async def mend(self, site: Site, state: Callable[[], State]) -> None:
         """What an operator does on the day after: everything is repaired, brought back, and synchronised. Raises ``RbError`` when that fails."""
+        self.is_mended = True
         faults = self.library.faults
         faults.mend()
         faults.restore_power()
