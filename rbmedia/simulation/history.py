@@ -370,6 +370,7 @@ class History:
 
     async def _settle(self) -> None:
         """Every task ends, and the sweep that follows leaves nothing."""
+        self._look()  # what was queued a moment ago counts
         with trio.move_on_after(SETTLE_SECONDS):
             while self._active():
                 await trio.sleep(5.0)
