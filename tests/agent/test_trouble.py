@@ -15,6 +15,7 @@ from drivers.file_tree import HostTrees
 from drivers.world import RealWorld, WallClock
 from rbcore.archive.block import BlockHeader
 from rbcore.archive.model import BlockKind, Entry
+from rbcore.errors import Unavailable
 from rbcore.file_tree import FileContent, RangeContent, Run, ScanBatch, SourceTree
 from tests.agent.daemon import Host, MemoryDaemon
 from tests.agent.trees import describe
@@ -337,6 +338,36 @@ async def test_a_full_pool_ends_the_attempt_and_another_goes_on(tmp_path: Path) 
     daemon.full_after_blocks = None
     _, outcome = await host.backup(str(tmp_path / "source"), archive=archive)
     assert outcome.outcome == "done"
+
+
+@pytest.mark.parametrize("medium_order", [False, True])
+@pytest.mark.parametrize("after_blocks", [0, 1, 3, 6])
+async def test_a_restore_whose_channel_ends_midway_is_not_done(
+    tmp_path: Path, after_blocks: int, medium_order: bool
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(8):
+        (source / f"file {number}").write_bytes(os.urandom(9 * MIB))
+    daemon = MemoryDaemon()
+    host = Host(daemon)
+    archive, _ = await host.backup(str(source))
+    asked = 0
+
+    def end(_archive: str, _number: int) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > after_blocks:
+            raise Unavailable("broken on purpose")
+
+    daemon.on_fetch = end
+    outcome = await host.restore(archive, str(tmp_path / "back"), medium_order=medium_order)
+    assert outcome.outcome == "interrupted"
+    assert asked > after_blocks
+    daemon.on_fetch = lambda _archive, _number: None
+    outcome = await host.restore(archive, str(tmp_path / "again"), medium_order=medium_order)
+    assert outcome.outcome == "done"
+    assert describe(tmp_path / "again") == describe(source)
 
 
 async def test_kill_ends_the_work_and_pause_holds_it(tmp_path: Path) -> None:
