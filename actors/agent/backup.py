@@ -49,7 +49,7 @@ from rbcore.archive.keys import sign_root
 from rbcore.archive.manifest import TRAILER_VERSION, ManifestWriter, encode_trailer
 from rbcore.archive.model import BlockFlag, BlockKind, Cipher, Entry, EntryType, Trailer
 from rbcore.archive.root import RootHasher
-from rbcore.errors import Damaged, InvalidRequest, ProtocolViolation
+from rbcore.errors import Damaged, InvalidRequest, ProtocolViolation, Unavailable
 from rbcore.file_tree import SMALL_FILE_BYTES, ScanBatch, SourceTree
 from rbcore.messages import Attached, Commit
 from rbcore.ports import World
@@ -143,6 +143,8 @@ class Backup:
                     outcome = await self._finish()
                     nursery.cancel_scope.cancel()
                     return outcome
+                # The channel's end cancels the block above without an error of its own.
+                raise self._transfer.failure or Unavailable("The transfer ended before everything was backed up.")
             finally:
                 tree.close()
         except BaseException:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -35,7 +36,7 @@ from actors.tape.orders import TapeIdentity, carry_out, facts_of_drive, found_fa
 from actors.tape.recording import Recorder
 from actors.tape.serving import serve
 from actors.tape.sink import Next
-from drivers.scsi.drive import Drive
+from drivers.scsi.drive import UNLOAD_SECONDS_MAX, Drive
 from drivers.scsi.drive_pages import TAPE_ALERTS
 from drivers.tape import identify, open_session
 from rbcore import media
@@ -353,6 +354,9 @@ class DriveActor:
                 if attempt + 1 == UNLOAD_TRIES or isinstance(error, HardwareFailed):
                     raise
                 _log.info("drive %d: unloading is tried again: %s", self.drive_id, error.message)
+                if isinstance(error, DeviceNotReady):
+                    with suppress(DeviceNotReady, NoCartridge):
+                        await self._drive.wait_ready(UNLOAD_SECONDS_MAX)
             else:
                 return
 

@@ -442,6 +442,20 @@ async def test_the_error_script_runs_when_the_backup_fails(tmp_path: Path) -> No
     assert (tmp_path / "ran").exists()
 
 
+async def test_the_error_script_runs_when_the_channel_ends(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_bytes(os.urandom(40 * MIB))
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    script.chmod(0o755)
+    daemon = MemoryDaemon()
+    daemon.break_after_blocks = 3
+    host = Host(daemon)
+    _, outcome = await host.backup(str(tmp_path / "source"), parameters={"script_error_snapshot": str(script)})
+    assert outcome.outcome == "interrupted"
+    assert (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(("ignore", "outcome_is"), [(True, "done"), (False, "error")])
 async def test_a_snapshot_that_cannot_be_made_is_not_passed_over_in_silence(
     tmp_path: Path, ignore: bool, outcome_is: str
