@@ -223,6 +223,8 @@ def _why_not_written(state: State, cartridge: TapeCartridge, library_id: int, ta
     slot = state.find(LibrarySlot, cartridge.slot_id)
     if slot is not None and slot.type == SlotType.IMPORT_EXPORT:
         return "it lies in an import-export element: import it"
+    if slot is not None and slot.type == SlotType.DRIVE and (why := _why_drive_keeps(state, slot)):
+        return why
     if cartridge.write_protected:
         return "it is write protected"
     if cartridge.intent:
@@ -231,6 +233,17 @@ def _why_not_written(state: State, cartridge: TapeCartridge, library_id: int, ta
         return "it is in use"
     if cartridge.status != CartridgeStatus.APPENDABLE and (why := why_kept(state, cartridge)):
         return why
+    return ""
+
+
+def _why_drive_keeps(state: State, slot: LibrarySlot) -> str:
+    """A drive that does not answer does not unload either: another cartridge is written meanwhile, if there is one."""
+    for number in sorted(state.indexes.drives_of_library.get(slot.library_id, ())):
+        drive = state.find(TapeDrive, number)
+        if drive is None or drive.element_address != slot.address:
+            continue
+        if drive.status in (DriveStatus.OFFLINE, DriveStatus.ERROR):
+            return f"it lies in drive {drive.id}, which is {drive.status} ({drive.status_reason}): unload it by hand"
     return ""
 
 

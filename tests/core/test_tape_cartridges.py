@@ -402,6 +402,18 @@ def test_a_full_cartridge_that_nobody_needs_is_used_again(world: TapeWorld) -> N
     assert chosen.relabel
 
 
+def test_a_cartridge_in_a_drive_that_does_not_answer_is_not_chosen(world: TapeWorld) -> None:
+    world.labelled(A)
+    pool_id = world.cartridge(A).pool
+    assert world.slot(DRIVES[0]).cartridge_id == world.cartridge(A).id
+    assert media.choose_for_writing(world.state, 1, pool_id).cartridge == world.cartridge(A)
+    world.run(CountDriveFailure(drive_id=world.drive().id, reason="it does not answer"))
+    assert world.drive().status == "offline"
+    chosen = media.choose_for_writing(world.state, 1, pool_id)
+    assert chosen.cartridge == world.cartridge(B)
+    assert f"{A}: it lies in drive {world.drive().id}, which is offline" in " ".join(chosen.rejected)
+
+
 def test_a_copy_under_way_holds_what_it_wrote_although_its_backup_is_another(holding: TapeWorld) -> None:
     task_id = holding.run(QueueVerification(backup_id=1)).ids[0]
     holding.written(B, task_id, full=True)
