@@ -7,11 +7,13 @@ connections break, hands exchange cartridges; an operator mends it in the mornin
 backup that is offered is read and compared.
 
 Capacities, and so the bytes of archives, are scaled down by the same factor: positions on tape, and with them locates, take their real time.
-Transfers do not. Usage: scripts/bench tape_year [DAYS] [--profile].
+Transfers do not. How long the year takes depends on what its nights bring (``--backups``): the limit is for the
+six of the default.
 """
 
 from __future__ import annotations
 
+import argparse
 import cProfile
 import logging
 import pstats
@@ -31,13 +33,14 @@ from bench.measure import Verdicts
 from drivers.simulated.tape import SimulatedLibrary
 from eventlog.memory_log import MemoryLog
 from rbcore.commands import AdvanceTask, CreateRecord, DeleteBackups, QueueDriveCleaning, QueueTapeTasks, TapeOrder
-from rbcore.entities import Backup, LibrarySlot, Pool, TapeCartridge, TapeDrive, TapeTask, Task
+from rbcore.entities import Backup, LibrarySlot, Pool, TapeCartridge, TapeDrive, TapeLibrary, TapeTask, Task
 from rbcore.errors import RbError
 from rbcore.vocabulary import (
     ACTIVE_STATUSES,
     ACTIVE_TAPE_TASK_STATUSES,
     CartridgeStatus,
     DriveStatus,
+    LibraryStatus,
     PoolType,
     SlotType,
     TapeTaskType,
@@ -58,7 +61,7 @@ CARTRIDGES = {"Tape": 25, "Databases": 25, "Exchange": 40, "Reserve": 350}
 """Nothing is written to the last ones."""
 _NIGHT = ["Tape", "Databases", "Tape", "Databases", "Exchange", "Tape"]
 """Pools of the backups of a night, again and again."""
-BACKUPS_A_NIGHT = 12
+BACKUPS_A_NIGHT = 6
 RESTORES_A_DAY = 3
 RETENTION_DAYS = 56
 EXPORTS_A_WEEK = 4
@@ -112,6 +115,7 @@ class Year:
     library: SimulatedLibrary
     draw: random.Random
     days: int
+    backups_a_night: int = BACKUPS_A_NIGHT
     digests: dict[int, bytes] = field(default_factory=dict)
     """Backup id -> digest of its blocks."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -127,7 +131,7 @@ class Year:
                 await trio.sleep_until(began + day * DAY)
                 nursery.start_soon(self._day, day)
                 await trio.sleep_until(began + day * DAY + 14 * HOUR)
-                for number in range(BACKUPS_A_NIGHT):
+                for number in range(self.backups_a_night):
                     nursery.start_soon(self._backup, number, self.draw.uniform(0, 2 * HOUR))
                 if self.draw.random() < 0.1:
                     nursery.start_soon(self._bad_luck, self.draw.uniform(0, 3 * HOUR))
@@ -204,6 +208,7 @@ class Year:
         broken = self.library.changer_unit.is_jammed
         if broken:
             faults.clear_jam()
+        broken |= self.site.one(TapeLibrary, 1).status != LibraryStatus.ONLINE
         if broken or any(one.status in (DriveStatus.OFFLINE, DriveStatus.ERROR) for one in state.all(TapeDrive)):
             await self.site.tape.synchronise(1)
             self.counts["synchronisations"] += 1
@@ -289,14 +294,14 @@ class Year:
             assert holding == [cartridge.slot_id], f"{cartridge} is in one place"
             assert not cartridge.moving_to_slot_id, f"{cartridge} has arrived"
         assert all(one.status not in ACTIVE_TAPE_TASK_STATUSES for one in state.all(TapeTask))
-        assert self.counts["backups"] == self.days * BACKUPS_A_NIGHT
+        assert self.counts["backups"] == self.days * self.backups_a_night
 
 
 def digest_of(blocks: list[bytes]) -> bytes:
     return blake3(b"".join(blocks)).digest()
 
 
-async def live(days: int) -> Year:
+async def live(days: int, backups_a_night: int = BACKUPS_A_NIGHT) -> Year:
     library = SimulatedLibrary(
         slots=SLOTS, drives=DRIVES, import_export=STATION, capacity_factor=CAPACITY_FACTOR, buffer_bytes=64 << 10
     )
@@ -322,7 +327,7 @@ async def live(days: int) -> Year:
                 "description": "",
             }
             await site.execute(CreateRecord(resource="tape_cartridges", fields=fields))
-        year = Year(site, library, random.Random(SEED), days)
+        year = Year(site, library, random.Random(SEED), days, backups_a_night)
         await year.run()
         await year.check()
         return year
@@ -334,7 +339,9 @@ def report(year: Year, seconds: float) -> int:
     written = [one for one in year.library.cartridges() if one.card.initialisations > 1 or one.card.bytes_written]
     capacity = year.library.cartridges()[0].card.capacity_bytes
     reused = [one for one in written if one.card.bytes_written > 1.5 * capacity]
-    print(f"{year.days} days of a library with {DRIVES} drives and {SLOTS} slots, LTO-9 mechanics; seed {SEED}")
+    print(
+        f"{year.days} days of a library with {DRIVES} drives and {SLOTS} slots, LTO-9 mechanics; {year.backups_a_night} backups a night; seed {SEED}"
+    )
     print(f"  robot: {statistics.moves:,} moves, {statistics.mounts:,} mounts, {statistics.failed_moves} failed moves")
     drives = statistics.drives
     print(f"  drives: {loads:,} loads, {sum(one.cleanings for one in drives)} cleanings, ", end="")
@@ -357,13 +364,16 @@ def report(year: Year, seconds: float) -> int:
 
 def main() -> int:
     logging.disable(logging.CRITICAL)
-    arguments = [one for one in sys.argv[1:] if one != "--profile"]
-    days = int(arguments[0]) if arguments else DAYS
-    profile = cProfile.Profile() if "--profile" in sys.argv else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("days", nargs="?", type=int, default=DAYS)
+    parser.add_argument("--backups", type=int, default=BACKUPS_A_NIGHT, help="every night")
+    parser.add_argument("--profile", action="store_true")
+    given = parser.parse_args()
+    profile = cProfile.Profile() if given.profile else None
     started = time.perf_counter()
     if profile is not None:
         profile.enable()
-    year = trio.run(live, days, clock=trio.testing.MockClock(autojump_threshold=0))
+    year = trio.run(live, given.days, given.backups, clock=trio.testing.MockClock(autojump_threshold=0))
     if profile is not None:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(60)
