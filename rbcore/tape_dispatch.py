@@ -294,7 +294,8 @@ class _Look:
         )
 
     def _waited_long(self, task: TapeTask) -> bool:
-        return self.now_ns - task.created_ns > STARVING_SECONDS * 10**9
+        # A task from so far in the future was queued before the clock was set back: nobody knows how long it has waited.
+        return abs(self.now_ns - task.created_ns) > STARVING_SECONDS * 10**9
 
     def _must_make_way(self, drive: TapeDrive) -> bool:
         """Whether a task has waited too long for a cartridge that is in no drive, longer than any that waits for this one, and this drive has

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
@@ -303,14 +304,16 @@ def test_scratch_and_expired_are_labelled_appendable_are_not() -> None:
     assert step.label
 
 
-def test_a_task_that_waited_too_long_gets_the_drive() -> None:
+@pytest.mark.parametrize("passed_seconds", [STARVING_SECONDS + 1, -86_400], ids=["an hour", "the clock is set back"])
+def test_a_task_that_waited_too_long_gets_the_drive(passed_seconds: int) -> None:
     library = Library(cartridges=2)
+    library.now_ns = 10 * 86_400 * SECOND_NS
     library.ask(TapeTaskType.READ, cartridge_id=1)
     library.step()
     starving = library.ask(TapeTaskType.READ, cartridge_id=2)
     for number in range(3):  # the stream of reads from the mounted cartridge never ends
         library.ask(TapeTaskType.READ, cartridge_id=1, position=number)
-    library.now_ns += (STARVING_SECONDS + 1) * SECOND_NS
+    library.now_ns += passed_seconds * SECOND_NS
     late = library.ask(TapeTaskType.READ, cartridge_id=1, position=9)
     for _ in range(4):
         library.step()
