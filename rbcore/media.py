@@ -13,7 +13,6 @@ import msgspec
 from rbcore.entities import Backup, LibrarySlot, MediumChanger, Pool, TapeCartridge, TapeDrive, TapeLibrary, Task
 from rbcore.errors import NotFound
 from rbcore.state import State
-from rbcore.tape.barcode import tape_type_of
 from rbcore.vocabulary import ACTIVE_STATUSES, CartridgeStatus, DriveStatus, LibraryStatus, SlotType
 
 _NAMED_MAX = 20
@@ -71,16 +70,6 @@ def place_of(state: State, cartridge: TapeCartridge) -> str:
     words = {SlotType.STORAGE: "slot", SlotType.IMPORT_EXPORT: "import-export element", SlotType.DRIVE: "drive element"}
     exported = ", exported" if cartridge.exported else ""
     return f"{words[slot.type]} {slot.address} of library {slot.library_id}{exported}"
-
-
-def location_of(state: State, cartridge: TapeCartridge) -> str:
-    """``slot``, ``drive``, ``import-export``, ``exported`` or ``absent`` (reference 2.17)."""
-    slot = state.find(LibrarySlot, cartridge.slot_id)
-    if cartridge.exported:
-        return "exported"
-    if slot is None:
-        return "absent"
-    return "slot" if slot.type == SlotType.STORAGE else slot.type
 
 
 def drive_with(state: State, cartridge_id: int) -> TapeDrive | None:
@@ -245,8 +234,3 @@ def _why_drive_keeps(state: State, slot: LibrarySlot) -> str:
         if drive.status in (DriveStatus.OFFLINE, DriveStatus.ERROR):
             return f"it lies in drive {drive.id}, which is {drive.status} ({drive.status_reason}): unload it by hand"
     return ""
-
-
-def is_data_cartridge(tag: str) -> bool:
-    """Whether the bar code does not say that it cleans."""
-    return tape_type_of(tag) != "CLN"

@@ -129,11 +129,6 @@ class DriveActor:
         )
 
     @property
-    def mounted_cartridge_id(self) -> int:
-        """With a session open, or mounted for an operator's order; 0: none."""
-        return self.desk.cartridge_id
-
-    @property
     def entity(self) -> TapeDrive:
         drive = self._recorder.journal.state.find(TapeDrive, self.drive_id)
         if drive is None:

@@ -15,7 +15,6 @@ import msgspec
 
 from rbmedia.client import RestClient
 from rbmedia.endpoint import read_endpoint
-from rbmedia.exits import CommandFailed, Exit
 from rbmedia.sessions import SessionFile, default_session_file
 from rbmedia.settings import Home, Settings, load_settings
 
@@ -193,14 +192,3 @@ def offline(command: Callable[Concatenate[Shell, P], Any]) -> Callable[..., Any]
         return cast(Callable[..., Any], command)(Shell(as_json=as_json, home=home), **others)
 
     return with_shell
-
-
-def one_row(client: RestClient, path: str, filter_data: str, what: str) -> dict[str, Any]:
-    """The only row that fits; :class:`CommandFailed` when there is none or more than one."""
-    answer = client.get(path, filter_data=filter_data, limit=2)
-    items: list[dict[str, Any]] = answer["items"]
-    if not items:
-        raise CommandFailed(f"There is no {what}.", Exit.FAILED)
-    if len(items) > 1:
-        raise CommandFailed(f"There is more than one {what}; name it exactly.", Exit.USAGE)
-    return items[0]

@@ -31,7 +31,6 @@ class Watch:
     """Our own fold, independent of the journal's."""
     acknowledged: int = 0
     """Highest position a consumer was told."""
-    backups_seen: set[int] = field(default_factory=set)
     checks: Counter[str] = field(default_factory=Counter)
 
     def acknowledge(self, position: int) -> None:

@@ -226,14 +226,6 @@ class TapeInstallation(Installation):
             self.register(name, tag)
         return tags
 
-    def make_disk_pool(self, name: str) -> None:
-        (server,) = self.rest.rows("/media_servers")
-        fields = {"pool_name": name, "pool_type": PoolType.FILE_SYSTEM, "media_server": server["hostname"]}
-        self.rest.post("/pool_list", fields)
-        path = self.folder / name
-        path.mkdir()
-        self.rest.post("/local_catalogs", {"pool": name, "path": str(path)})
-
     def cartridge(self, tag: str) -> dict[str, Any]:
         (row,) = self.rest.rows("/tape_cartridges", filter_data=f'volume_tag="{tag}"')
         return row

@@ -19,8 +19,6 @@ from tests.tape.simulated import DRIVE, SLOT, Device
 
 NO_TAG = 0xFFFFFFFF
 NAME = "iqn.2026-01.test:initiator"
-NOTHING_SECONDS = 600.0
-"""Virtual ones: nothing comes."""
 
 
 @dataclass(frozen=True)
