@@ -16,7 +16,7 @@ import trio
 
 from actors.bus import Bus
 from actors.port import ArchiveSink, ArchiveSource, Journal, LibraryFacts, TapeCandidate
-from actors.supervisor import RestartPolicy, Supervisor
+from actors.supervisor import RestartPolicy, Supervisor, cleanup_scope
 from actors.tape.changer import report_library
 from actors.tape.desk import Desk
 from actors.tape.drive import DriveActor
@@ -63,6 +63,8 @@ DEVICE_SECONDS_MAX: Final = 15.0
 CANDIDATES_MAX: Final = 4096
 CHANGER_TYPE, DRIVE_TYPE = 8, 1
 IMPORT_TRIES: Final = 5
+CLOSE_SECONDS_MAX: Final = 60.0
+"""For a stream to let go of its cartridge when its task was cancelled."""
 
 
 class TapeSite:
@@ -185,7 +187,7 @@ class TapeSite:
         try:
             yield sink
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(60.0):
+            with cleanup_scope(CLOSE_SECONDS_MAX):
                 await sink.discard()
 
     def _granted(self, task: Task, task_type: str) -> tuple[Desk, DriveActor]:
@@ -218,7 +220,7 @@ class TapeSite:
         try:
             yield source
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(60.0):
+            with cleanup_scope(CLOSE_SECONDS_MAX):
                 await source.aclose()
 
     def forget(self, archive: str) -> None:

@@ -15,7 +15,7 @@ import trio
 
 from actors.bus import Bus, Delivery
 from actors.mailbox import Mailbox
-from actors.supervisor import Backoff, describe, leading_error
+from actors.supervisor import Backoff, cleanup_scope, describe, leading_error
 from actors.tape.changer import ChangerActor
 from actors.tape.drive import DriveActor
 from actors.tape.messages import (
@@ -167,7 +167,7 @@ class LibraryActor:
         finally:
             self.is_ready = False
             self._bus.withdraw(self._changer_address)
-            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
+            with cleanup_scope(CLOSE_SECONDS_MAX):
                 await changer.aclose()
             for by_drive in (self.drives, self._opened, self._scopes):
                 by_drive.clear()
@@ -336,7 +336,7 @@ class LibraryActor:
                 await actor.run(mailbox)
         finally:
             self._bus.withdraw(self._drive_address(actor.drive_id))
-            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS_MAX):
+            with cleanup_scope(CLOSE_SECONDS_MAX):
                 await actor.aclose()
             del self._scopes[actor.drive_id]
             self.look_again()
