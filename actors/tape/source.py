@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 
 from actors.tape.desk import Desk
 from actors.tape.kept import KINDS, KeptArchives
 from rbcore.archive.block import iter_blocks
-from rbcore.archive.container import Index
+from rbcore.archive.container import Index, IndexRow
 from rbcore.archive.model import BlockFlag, BlockKind
 from rbcore.archive.store import ArchiveReader
 from rbcore.entities import Backup, BackupPart
@@ -25,8 +25,8 @@ from rbcore.tape.session import PartPlace, PartReader
 
 _log = logging.getLogger(__name__)
 
-KEEP_BYTES_MAX = 4 * 1024 * 1024
-"""Manifest blocks read from a cartridge in one go, to be kept."""
+KEEP_BLOCKS_MAX: Final = 16
+"""Manifest blocks read from a cartridge in one go, to be kept: some megabytes."""
 
 
 class Lenders(Protocol):
@@ -114,9 +114,8 @@ class TapeSource:
 
     async def block_numbers(self) -> Sequence[int]:
         numbers: list[int] = []
-        for at, part in enumerate(self._parts):
-            limit = self._parts[at + 1].first_block if at + 1 < len(self._parts) else part.last_block + 1
-            numbers += [row.block for row in await self._index(part) if row.block < limit]
+        for at in range(len(self._parts)):
+            numbers += [row.block for row in await self._rows_of(at)]
         return numbers
 
     # --- manifest and trailer ----------------------------------------------------------------------------------------------
@@ -149,8 +148,8 @@ class TapeSource:
         """From the indexes of the parts. Raises ``Damaged`` when the trailer is not there."""
         manifest: list[int] = []
         trailer = -1
-        for part in self._parts:
-            for row in await self._index(part):
+        for at in range(len(self._parts)):
+            for row in await self._rows_of(at):
                 if row.kind == BlockKind.MANIFEST:
                     if row.flags & BlockFlag.MANIFEST_BEGINS:
                         manifest.clear()
@@ -166,8 +165,8 @@ class TapeSource:
         writer = self._kept.writer(self._backup.archive)
         numbers = [*structure[0], structure[1]]
         try:
-            for at in range(0, len(numbers), 16):
-                raw = memoryview(await self.read(numbers[at : at + 16]))
+            for at in range(0, len(numbers), KEEP_BLOCKS_MAX):
+                raw = memoryview(await self.read(numbers[at : at + KEEP_BLOCKS_MAX]))
                 headers = [header for header, _ in iter_blocks(raw)]
                 assert all(header.kind in KINDS for header in headers), "the index says so"
                 offset, blocks = 0, []
@@ -198,6 +197,12 @@ class TapeSource:
         if known is None or known[0] is not session:
             known = self._readers[part.part] = (session, session.reader(self._archive_id, place_of(part)))
         return known[1]
+
+    async def _rows_of(self, at: int) -> Iterator[IndexRow]:
+        """Of a part only the blocks below the first one of the next count (``docs/format-tape.md``, "Spanning")."""
+        part = self._parts[at]
+        limit = self._parts[at + 1].first_block if at + 1 < len(self._parts) else part.last_block + 1
+        return (row for row in await self._index(part) if row.block < limit)
 
     async def _index(self, part: BackupPart) -> Index:
         desk = await self._at(part)
