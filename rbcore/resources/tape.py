@@ -149,6 +149,30 @@ def _sits_at_a_drive_element(state: State, id: int, values: Mapping[str, Any]) -
     return None
 
 
+def _of_a_device(*, scsi_path: str, device: str) -> tuple[Text, ...]:
+    """What a device says it is, and how it is reached. The arguments are examples."""
+    return (
+        Text(name="vendor"),
+        Text(name="model", attribute="product"),
+        Text(name="revision"),
+        Text(name="serial"),
+        Text(
+            name="scsi_path",
+            max_length=64,
+            example=scsi_path,
+            description="Host, channel, target, logical unit; for people.",
+        ),
+        Text(
+            name="device",
+            max_length=512,
+            pattern=_DEVICE,
+            example=device,
+            indexed=True,
+            description="How it is reached: a generic SCSI device, or iscsi://host:port/target/lun.",
+        ),
+    )
+
+
 MEDIUM_CHANGERS = Resource(
     name="medium_changers",
     kind=MediumChanger.KIND,
@@ -157,24 +181,7 @@ MEDIUM_CHANGERS = Resource(
     entity=MediumChanger,
     fields=(
         Integer(name="library_id", indexed=True),
-        Text(name="vendor"),
-        Text(name="model", attribute="product"),
-        Text(name="revision"),
-        Text(name="serial"),
-        Text(
-            name="scsi_path",
-            max_length=64,
-            example="[8:0:0:0]",
-            description="Host, channel, target, logical unit; for people.",
-        ),
-        Text(
-            name="device",
-            max_length=512,
-            pattern=_DEVICE,
-            example="/dev/sg2",
-            indexed=True,
-            description="How it is reached: a generic SCSI device, or iscsi://host:port/target/lun.",
-        ),
+        *_of_a_device(scsi_path="[8:0:0:0]", device="/dev/sg2"),
         Integer(name="transport_element", description="Address of its hand; 0: the changer chooses."),
     ),
     change=("scsi_path", "device"),
@@ -214,24 +221,7 @@ LIBRARY_TAPE_DRIVES = Resource(
     entity=TapeDrive,
     fields=(
         Integer(name="library_id", indexed=True),
-        Text(name="vendor"),
-        Text(name="model", attribute="product"),
-        Text(name="revision"),
-        Text(name="serial"),
-        Text(
-            name="scsi_path",
-            max_length=64,
-            example="[6:0:0:0]",
-            description="Host, channel, target, logical unit; for people.",
-        ),
-        Text(
-            name="device",
-            max_length=512,
-            pattern=_DEVICE,
-            example="/dev/sg1",
-            indexed=True,
-            description="How it is reached: a generic SCSI device, or iscsi://host:port/target/lun.",
-        ),
+        *_of_a_device(scsi_path="[6:0:0:0]", device="/dev/sg1"),
         Text(name="st_device", description="The same drive as the system's tape driver calls it; not used."),
         Integer(
             name="sys_transfer_element",
