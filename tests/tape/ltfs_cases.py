@@ -11,7 +11,7 @@ from drivers.tape.identify import identify
 from drivers.tape.ltfs import LtfsSession, label_ltfs, open_ltfs
 from rbcore.tape.session import PartPlace
 from tests.tape.ltfs_checker import CheckedVolume, check_volume, objects
-from tests.tape.native_cases import order, put_in
+from tests.tape.native_cases import archive_id, order, put_in, sealed, store
 
 TAG = "SI0001L9"
 BLOCK_BYTES = 524_288
@@ -37,6 +37,15 @@ async def loaded(library: SimulatedLibrary, slot: int = 0) -> Drive:
 
 async def labelled(drive: Drive, tag: str = TAG, seed: int = 1) -> LtfsSession:
     return await label_ltfs(drive, order(tag, seed), await identify(drive))
+
+
+async def with_one_archive() -> tuple[SimulatedLibrary, Drive, LtfsSession, dict[int, bytes], PartPlace]:
+    """A labelled cartridge in its drive, its session open, with the first archive: two records; its blocks and place."""
+    library = made()
+    drive = await loaded(library)
+    session = await labelled(drive)
+    blocks = sealed(archive_id(1), [900_000])
+    return library, drive, session, blocks, await store(session, archive_id(1), blocks)
 
 
 async def reopened(drive: Drive) -> LtfsSession:

@@ -16,7 +16,18 @@ from rbcore import errors
 from rbcore.archive.container import Index
 from rbcore.tape.session import CartridgeFormat, Contents, PartPlace
 from tests.tape.libraries import LibraryUnderTest
-from tests.tape.ltfs_cases import BLOCK_BYTES, TAG, checked, labelled, loaded, made, read_all, reopened, revived
+from tests.tape.ltfs_cases import (
+    BLOCK_BYTES,
+    TAG,
+    checked,
+    labelled,
+    loaded,
+    made,
+    read_all,
+    reopened,
+    revived,
+    with_one_archive,
+)
 from tests.tape.ltfs_checker import objects
 from tests.tape.native_cases import INFO, ROOT, archive_id, check, order, put_back, put_in, sealed, start, store
 
@@ -469,11 +480,7 @@ async def test_a_cancelled_write_ends_the_writing(autojump_clock: trio.testing.M
 
 
 async def test_a_reset_between_two_parts_is_noticed_before_anything_is_overwritten() -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     library.faults.reset_drive(0)
     await drive.wait_ready(600)
     await check(session, archive_id(1), place, blocks)

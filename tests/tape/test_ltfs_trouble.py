@@ -25,6 +25,7 @@ from tests.tape.ltfs_cases import (
     read_all,
     reopened,
     revived,
+    with_one_archive,
 )
 from tests.tape.native_cases import ROOT, archive_id, check, sealed, start, store
 
@@ -133,11 +134,7 @@ async def test_a_part_of_which_nothing_can_be_read_is_damaged() -> None:
 
 @pytest.mark.parametrize("partition", [0, 1])
 async def test_one_readable_label_is_enough_to_read(partition: int) -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     await session.close()
     facts = session.identified
     library.faults.spoil_record(TAG, 2, partition)
@@ -151,11 +148,7 @@ async def test_one_readable_label_is_enough_to_read(partition: int) -> None:
 
 @pytest.mark.parametrize("partition", [0, 1])
 async def test_an_unreadable_index_in_one_partition_is_made_up_for_by_the_other(partition: int) -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     await session.close()
     tape = OtherProgram(library).tape(partition)
     library.faults.spoil_record(TAG, len(tape) - 2, partition)
@@ -178,11 +171,7 @@ async def test_an_unreadable_index_in_one_partition_is_made_up_for_by_the_other(
 
 async def test_behind_an_index_that_cannot_be_read_nothing_is_written() -> None:
     """The session was never closed: the index partition does not know what the lost index named."""
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     await store(session, archive_id(2), sealed(archive_id(2), [900_000]))
     library.faults.spoil_record(TAG, len(OtherProgram(library).tape(1)) - 2, 1)
     session = await reopened(drive)
@@ -193,11 +182,7 @@ async def test_behind_an_index_that_cannot_be_read_nothing_is_written() -> None:
 
 
 async def test_a_memory_that_names_the_wrong_block_is_not_believed() -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     await session.close()
     attributes = library.cartridge(TAG).card.attributes
     kind, value = attributes["1:080c"]
@@ -213,11 +198,7 @@ async def test_a_memory_that_names_the_wrong_block_is_not_believed() -> None:
 
 
 async def test_partitions_that_contradict_each_other_are_read_only() -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     await store(session, archive_id(2), sealed(archive_id(2), [900_000]))
     await session.close()
     other = OtherProgram(library)
@@ -255,11 +236,7 @@ async def test_labelling_that_was_interrupted_leaves_nothing_to_write_to() -> No
 
 
 async def test_records_behind_the_last_index_are_kept_by_an_index_behind_them() -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     await session.close()
     other = OtherProgram(library)
     end = len(other.tape(1))
@@ -274,11 +251,7 @@ async def test_records_behind_the_last_index_are_kept_by_an_index_behind_them() 
 
 
 async def test_a_worn_cartridge_fails_and_keeps_what_was_ended() -> None:
-    library = made()
-    drive = await loaded(library)
-    session = await labelled(drive)
-    blocks = sealed(archive_id(1), [900_000])
-    place = await store(session, archive_id(1), blocks)
+    library, drive, session, blocks, place = await with_one_archive()
     library.faults.wear_out(TAG, writes_left=3)
     await session.begin_part(start(archive_id(2)))
     with pytest.raises(errors.MediumFailed):
