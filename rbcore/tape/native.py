@@ -459,8 +459,8 @@ def decode_index(records: Sequence[Record]) -> list[IndexRow]:
 
 
 def end_reserve_bytes(record_bytes: int, index_bytes: int) -> int:
-    """How much may follow early warning: the command on its way, map, trailer, and an index of ``index_bytes``; for the drive's
-    programmable early warning. Filemarks are counted as records."""
+    """How much may follow early warning: the command on its way, map, trailer, and an index of ``index_bytes``.
+    Filemarks are counted as records."""
     index_records = -(-index_bytes // (record_bytes - HEADER_BYTES)) + 1
     return (3 + index_records + 2) * record_bytes
 

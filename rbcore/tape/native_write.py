@@ -225,7 +225,7 @@ class NativeWriter:
 
     @property
     def reserve_bytes(self) -> int:
-        """What may still be written when early warning comes now: for programmable early warning, or for a writer that must stop by itself."""
+        """What may still be written when early warning comes now: for a writer that must stop by itself."""
         return end_reserve_bytes(self.label.record_bytes, self._index_bytes + _ROW_BYTES_MAX)
 
     @property
