@@ -7,13 +7,12 @@ is located. Nothing is believed: maps carry a digest, blocks say themselves whos
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
 from drivers.scsi.drive import Found
 from drivers.tape.ltfs_medium import LtfsMedium
-from drivers.tape.records import MEMORY_BYTES, READ_THROUGH_BYTES, use_variable_blocks
+from drivers.tape.records import MEMORY_BYTES, READ_THROUGH_BYTES, Passed, use_variable_blocks
 from rbcore import errors
 from rbcore.archive.block import HEADER_BYTES, MAGIC, STORED_BYTES_MAX, BlockHeader, check_stored, parse_header
 from rbcore.archive.container import Index
@@ -21,9 +20,9 @@ from rbcore.tape.ltfs import Extent
 from rbcore.tape.ltfs_write import CONTAINER
 from rbcore.tape.session import PartPlace
 
-_MAP_ROW_BYTES: Final = 32
+_MAP_BLOCK_BYTES_MAX: Final = 32
 _MAP_FIXED_BYTES: Final = 4096
-"""A map is not longer than so much for its blocks and this: nothing is allocated for a file that only says that it is one."""
+"""A map is not longer than so much for each of its blocks and this: nothing is allocated for a file that only says that it is one."""
 
 
 class LtfsRecords:
@@ -37,9 +36,8 @@ class LtfsRecords:
         read_through_bytes: int = READ_THROUGH_BYTES,
     ) -> None:
         self._medium = medium
-        self._memory_bytes, self._read_through_bytes = memory_bytes, read_through_bytes
-        self._passed: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._passed_bytes = 0
+        self._read_through_bytes = read_through_bytes
+        self._passed = Passed[tuple[str, int], bytes](memory_bytes)
 
     async def record(self, letter: str, block: int) -> bytes:
         """Raises ``MediumFailed`` when the drive cannot read it, ``Damaged`` when no record stands there; another may be read afterwards."""
@@ -93,14 +91,8 @@ class LtfsRecords:
             ) from error
         if result.found is not Found.BLOCK:
             return None
-        self._remember((letter, block), result.data)
+        self._passed.remember((letter, block), result.data, len(result.data))
         return result.data
-
-    def _remember(self, key: tuple[str, int], data: bytes) -> None:
-        self._passed_bytes += len(data) - len(self._passed.pop(key, b""))
-        self._passed[key] = data
-        while self._passed_bytes > self._memory_bytes and self._passed:
-            self._passed_bytes -= len(self._passed.popitem(last=False)[1])
 
 
 class FileReader:
@@ -164,7 +156,7 @@ class LtfsPartReader:
 
     async def _stored_map(self) -> Index | None:
         source = self._map
-        if source is None or source.length > self.place.blocks * _MAP_ROW_BYTES + _MAP_FIXED_BYTES:
+        if source is None or source.length > self.place.blocks * _MAP_BLOCK_BYTES_MAX + _MAP_FIXED_BYTES:
             return None
         try:
             index = Index.decode(await source.read(0, source.length))

@@ -7,11 +7,14 @@ located. Nothing here trusts the drive: a record says itself whose it is and whe
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from drivers.scsi.drive import Drive, Found, ReadResult
 from rbcore import errors
 from rbcore.tape.native import RECORD_BYTES_MAX, Label, Record, parse_record
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 READ_THROUGH_BYTES: Final = 64 * 1024 * 1024
@@ -50,6 +53,33 @@ async def read_label_record(drive: Drive) -> Record:
     return parse_record(found.data)
 
 
+class Passed(Generic[K, V]):
+    """What passed the head lately, by its place: at most so many bytes, what passed first goes first."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, place: K) -> V | None:
+        kept = self._kept.get(place)
+        return None if kept is None else kept[0]
+
+    def remember(self, place: K, value: V, length: int) -> None:
+        self.forget(place)
+        self._kept[place] = (value, length)
+        self._bytes += length
+        while self._bytes > self._bytes_max and self._kept:
+            self._bytes -= self._kept.popitem(last=False)[1][1]
+
+    def forget(self, place: K) -> None:
+        if place in self._kept:
+            self._bytes -= self._kept.pop(place)[1]
+
+    def places(self) -> list[K]:
+        return list(self._kept)
+
+
 class RecordReader:
     """Objects of one cartridge. One task at a time."""
 
@@ -64,9 +94,8 @@ class RecordReader:
         read_through_bytes: int = READ_THROUGH_BYTES,
     ) -> None:
         self.drive, self.label, self.cartridge, self.use = drive, label, cartridge, use
-        self._memory_bytes, self._read_through_bytes = memory_bytes, read_through_bytes
-        self._passed: OrderedDict[int, Record] = OrderedDict()
-        self._passed_bytes = 0
+        self._read_through_bytes = read_through_bytes
+        self._passed = Passed[int, Record](memory_bytes)
 
     async def look(self, position: int) -> Record | None:
         """The record at ``position``; None when a filemark stands there.
@@ -97,8 +126,9 @@ class RecordReader:
 
     def forget_from(self, position: int) -> None:
         """What stood there is about to be overwritten."""
-        for known in [known for known in self._passed if known >= position]:
-            self._passed_bytes -= len(self._passed.pop(known).payload)
+        for known in self._passed.places():
+            if known >= position:
+                self._passed.forget(known)
 
     async def stand_behind(self, position: int, digest: bytes) -> None:
         """Stand before ``position`` and make sure that the record there before (a filemark may be between) is the one with ``digest``.
@@ -180,16 +210,8 @@ class RecordReader:
                 f"the record is of cartridge {header.cartridge.hex()}, use {header.use}, position {header.position}, "
                 f"not of {self.cartridge.hex()}, use {self.use}",
             )
-        self._remember(position, record)
+        self._passed.remember(position, record, len(record.payload))
         return record
-
-    def _remember(self, position: int, record: Record) -> None:
-        if position in self._passed:
-            self._passed_bytes -= len(self._passed.pop(position).payload)
-        self._passed[position] = record
-        self._passed_bytes += len(record.payload)
-        while self._passed_bytes > self._memory_bytes and self._passed:
-            self._passed_bytes -= len(self._passed.popitem(last=False)[1].payload)
 
     def _damaged(self, position: int, what: str) -> errors.Damaged:
         return errors.Damaged(f"cartridge {self.label.volume_tag}, object {position}: {what}")
