@@ -10,7 +10,7 @@ from drivers.tape.records import read_label_record, stand_at_beginning, use_vari
 from rbcore import errors
 from rbcore.tape.ltfs_volume import LABEL_BYTES_MAX, read_label
 from rbcore.tape.native import Record, RecordKind, decode_label
-from rbcore.tape.session import Contents, Identified
+from rbcore.tape.session import Contents, Identified, LabelOrder
 from rbcore.tape.vol1 import LTFS_IMPLEMENTATION, NATIVE_IMPLEMENTATION, Vol1, parse_vol1
 
 _LOOK_BYTES: Final = 4096
@@ -36,6 +36,22 @@ async def identify(drive: Drive) -> Identified:
         return await _look(drive, facts)
     except _UNREADABLE as error:
         return _replaced(facts, Contents.UNREADABLE, f"The beginning of the cartridge cannot be read: {error.message}")
+
+
+async def check_before_labelling(drive: Drive, order: LabelOrder, identified: Identified) -> None:
+    """Whatever the format: nothing is written on another cartridge than the one that the caller decided by.
+
+    Raises ``NotAllowedNow`` when it is not that one any more, ``WriteProtected``, and what drives do.
+    """
+    now = await identify(drive)
+    if now != identified:
+        raise errors.NotAllowedNow(
+            f"{drive.name} does not hold what it held when labelling as {order.volume_tag} was decided. Now: {now.detail} Look at it again."
+        )
+    if identified.write_protected:
+        raise errors.WriteProtected(
+            f"The cartridge to be labelled {order.volume_tag} is write protected. Move its switch."
+        )
 
 
 async def _is_write_protected(drive: Drive) -> bool:

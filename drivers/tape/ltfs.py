@@ -13,7 +13,7 @@ import msgspec
 
 from drivers.scsi.drive import Drive
 from drivers.scsi.drive_pages import REST_OF_TAPE
-from drivers.tape.identify import identify
+from drivers.tape.identify import check_before_labelling
 from drivers.tape.ltfs_medium import (
     FoundIndex,
     LastIndex,
@@ -95,15 +95,7 @@ async def label_ltfs(drive: Drive, order: LabelOrder, identified: Identified) ->
 
 
 async def _must_be_labelable(drive: Drive, order: LabelOrder, identified: Identified) -> None:
-    now = await identify(drive)
-    if now != identified:
-        raise errors.NotAllowedNow(
-            f"{drive.name} does not hold what it held when labelling as {order.volume_tag} was decided. Now: {now.detail} Look at it again."
-        )
-    if identified.write_protected:
-        raise errors.WriteProtected(
-            f"The cartridge to be labelled {order.volume_tag} is write protected. Move its switch."
-        )
+    await check_before_labelling(drive, order, identified)
     if await is_worm(drive):
         raise errors.WriteProtected(
             f"The cartridge to be labelled {order.volume_tag} is a WORM cartridge: the index of an LTFS volume must be written again and again. "

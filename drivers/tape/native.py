@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from drivers.scsi.drive import Drive
-from drivers.tape.identify import identify
+from drivers.tape.identify import check_before_labelling
 from drivers.tape.native_end import find_end
 from drivers.tape.native_reader import NativePartReader
 from drivers.tape.records import (
@@ -113,15 +113,7 @@ async def label_native(
     Raises ``WriteProtected``, ``RefusedByDevice`` for a drive whose blocks are too short, ``UnsupportedByDevice`` when its partitions cannot be
     undone, ``InvalidRequest`` for texts that are too long, and what drives raise.
     """
-    now = await identify(drive)
-    if now != identified:
-        raise errors.NotAllowedNow(
-            f"{drive.name} does not hold what it held when labelling as {order.volume_tag} was decided. Now: {now.detail} Look at it again."
-        )
-    if identified.write_protected:
-        raise errors.WriteProtected(
-            f"The cartridge to be labelled {order.volume_tag} is write protected. Move its switch."
-        )
+    await check_before_labelling(drive, order, identified)
     limits = await drive.block_limits()
     length = record_bytes_for(record_bytes, limits.maximum_bytes)
     if length < RECORD_BYTES_MIN or limits.minimum_bytes > VOL1_BYTES:
