@@ -39,6 +39,8 @@ _MEDIUM_TYPE_ID: Final = 0x0408
 _WORM_BIT: Final = 0x80
 _LABEL_FILEMARKS: Final = 2
 _XML_BEGINS: Final = b"<?xml"
+_NUMBER_BYTES_MAX: Final = 8
+"""Of numbers in the cartridge's memory: what is longer is none."""
 
 
 class FoundIndex(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,12 +269,13 @@ class LtfsMedium:
         """What the data partition still takes, as the drive says; None when it does not."""
         found = await read_attributes(self.drive, self.numbers[self.data_letter], _REMAINING_CAPACITY_ID)
         value = found.get(_REMAINING_CAPACITY_ID)
-        return None if value is None else int.from_bytes(value, "big") * 1024 * 1024
+        return None if value is None or len(value) > _NUMBER_BYTES_MAX else int.from_bytes(value, "big") * 1024 * 1024
 
     async def change_reference(self) -> int:
         """0 when there is none."""
         found = await read_attributes(self.drive, 0, VOLUME_CHANGE_REFERENCE_ID)
-        return int.from_bytes(found.get(VOLUME_CHANGE_REFERENCE_ID, b""), "big")
+        value = found.get(VOLUME_CHANGE_REFERENCE_ID, b"")
+        return int.from_bytes(value, "big") if len(value) <= _NUMBER_BYTES_MAX else 0
 
     async def coherencies(self) -> dict[str, Coherency | None]:
         """By partition; None where there is none that can be understood."""

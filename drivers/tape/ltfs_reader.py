@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
+import trio
+
 from drivers.scsi.drive import Found
 from drivers.tape.ltfs_medium import LtfsMedium
 from drivers.tape.records import MEMORY_BYTES, READ_THROUGH_BYTES, Passed, use_variable_blocks
@@ -23,6 +25,10 @@ from rbcore.tape.session import PartPlace
 _MAP_BLOCK_BYTES_MAX: Final = 32
 _MAP_FIXED_BYTES: Final = 4096
 """A map is not longer than so much for each of its blocks and this: nothing is allocated for a file that only says that it is one."""
+MAP_BYTES_MAX: Final = 2**31
+"""How many blocks a part has is its own word too. So many rows, 67 million, no cartridge needs; a longer map is made anew by what is there."""
+LOST_MAX: Final = 1024
+"""Places in a row at which nothing can be read, after which the rest of a file is given up: how long a file is, is only said."""
 
 
 class LtfsRecords:
@@ -156,7 +162,9 @@ class LtfsPartReader:
 
     async def _stored_map(self) -> Index | None:
         source = self._map
-        if source is None or source.length > self.place.blocks * _MAP_BLOCK_BYTES_MAX + _MAP_FIXED_BYTES:
+        if source is None or source.length > min(
+            MAP_BYTES_MAX, self.place.blocks * _MAP_BLOCK_BYTES_MAX + _MAP_FIXED_BYTES
+        ):
             return None
         try:
             index = Index.decode(await source.read(0, source.length))
@@ -184,7 +192,11 @@ class LtfsPartReader:
 
     async def _next_header(self, offset: int, lowest: int) -> int | None:
         """Where a header of this archive begins, from ``offset`` on; None when none does."""
-        while offset < self._blocks.length:
+        lost = 0
+        while offset < self._blocks.length and lost < LOST_MAX:
+            await (
+                trio.lowlevel.checkpoint()
+            )  # what is remembered is there at once, and a file may be the same record over and over
             # To the end of a record at most, so that one that cannot be read costs no other; and a header more, for one that is cut.
             room = self._block_bytes - offset % self._block_bytes
             window = b""
@@ -194,6 +206,7 @@ class LtfsPartReader:
                     break
                 except errors.Damaged:
                     continue
+            lost = 0 if window else lost + 1
             at = window.find(MAGIC)
             while at >= 0:
                 try:

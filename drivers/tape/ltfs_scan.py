@@ -16,7 +16,7 @@ from drivers.tape.ltfs_reader import FileReader, LtfsPartReader, LtfsRecords
 from drivers.tape.records import use_variable_blocks
 from rbcore import errors
 from rbcore.tape.ltfs import File
-from rbcore.tape.ltfs_formats import parse_time
+from rbcore.tape.ltfs_formats import parse_number, parse_time
 from rbcore.tape.ltfs_parts import StoredPart, find_parts
 from rbcore.tape.native import BlockPlace, Label, PartHeader, PartTrailer, Places
 from rbcore.tape.native_scan import Contents as Scanned
@@ -132,14 +132,14 @@ def _found_part(stored: StoredPart) -> FoundPart:
     place = stored.place
     try:
         previous, root = values.hexadecimal("previous_cartridge"), values.hexadecimal("root")
-        before = int(values.text("blocks_before"))
+        before = parse_number(values.text("blocks_before"))
         header = PartHeader(
             client=values.text("client"),
             resource=values.text("resource"),
             backup_type=values.text("backup_type"),
             crypto=values.text("crypto"),
             created_ns=parse_time(values.text("created")),
-            first_block=int(values.text("first_block")),
+            first_block=parse_number(values.text("first_block")),
             blocks_before=before,
             previous_tag=values.text("previous_tag"),
             previous_cartridge=previous or _NO_ID,
@@ -156,7 +156,10 @@ def _found_part(stored: StoredPart) -> FoundPart:
             blocks_total=before + place.blocks if place.final else 0,
             root=root,
         )
-    except ValueError as error:
+        # Bounds are those of native cartridges: numbers fit 63 bits, texts are short.
+        header = msgspec.convert(msgspec.to_builtins(header, builtin_types=(bytes,)), PartHeader)
+        trailer = msgspec.convert(msgspec.to_builtins(trailer, builtin_types=(bytes,)), PartTrailer)
+    except ValueError as error:  # msgspec's is one
         raise errors.ProtocolViolation(f"its attributes are malformed: {error}") from None
     return FoundPart(
         archive=stored.archive,

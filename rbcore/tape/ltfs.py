@@ -7,7 +7,6 @@ attributes and the state of whole volumes are in ``ltfs_volume``.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -218,7 +217,7 @@ def _read_xattrs(element: Element) -> dict[str, bytes]:
             xattrs[key] = (
                 value.text.encode() if kind == "text" else base64.b64decode("".join(value.text.split()), validate=True)
             )
-        except binascii.Error:
+        except ValueError:  # what is no base64, and what is not even ASCII
             raise ProtocolViolation(f"extended attribute {key[:255]!r} is no base64") from None
         if len(xattrs[key]) > XATTR_BYTES_MAX:
             raise ProtocolViolation(f"extended attribute {key[:255]!r} of {len(xattrs[key])} bytes")

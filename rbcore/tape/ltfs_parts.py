@@ -143,6 +143,13 @@ def _place(file: File, map_file: File | None, block_bytes: int) -> PartPlace:
     """Raises ``ProtocolViolation``. A part without blocks has no extent: its map tells where it stands."""
     values = _Values(file.xattrs)
     blocks = values.number("blocks")
+    end = 0
+    for extent in file.extents:
+        if extent.file_offset != end:
+            raise ProtocolViolation("blocks with a hole between them")
+        end += extent.byte_count
+    if end != file.length:
+        raise ProtocolViolation("blocks whose length is not that of their extents")
     extents = file.extents or (map_file.extents if map_file is not None else ())
     return PartPlace(
         part=values.number("part", minimum=1),

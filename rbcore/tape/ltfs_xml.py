@@ -18,6 +18,8 @@ from rbcore.errors import Damaged, ProtocolViolation
 HEADER: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 DEPTH_MAX: Final = 600
 ELEMENTS_MAX: Final = 50_000_000
+UNBUILT_MAX: Final = 1_000_000
+"""Elements that stand in memory as elements: those of what is not built yet, and unknown ones, which are kept."""
 FIRST_PRINTABLE: Final = 0x20
 
 
@@ -64,6 +66,12 @@ class _Reader:
         self._foreign = 0
         """How many open elements are below one that is not ``within``: nothing is built there."""
         self._elements = 0
+        self._unbuilt = 0
+        """Elements since the last one that was built, and those that are open."""
+        self._marks: list[int] = []
+        """What ``_unbuilt`` was before each open element."""
+        self._kept = 0
+        """Unknown elements in what was built."""
         self.root: Element | None = None
         self.declared = False
 
@@ -79,6 +87,10 @@ class _Reader:
         self._elements += 1
         if len(self._stack) >= DEPTH_MAX or self._elements > ELEMENTS_MAX:
             raise ProtocolViolation(f"XML deeper than {DEPTH_MAX} or with more than {ELEMENTS_MAX} elements")
+        if self._unbuilt + self._kept >= UNBUILT_MAX:
+            raise ProtocolViolation(f"XML with more than {UNBUILT_MAX} elements that are not known")
+        self._marks.append(self._unbuilt)
+        self._unbuilt += 1
         if self._foreign or (self._stack and self._stack[-1].name not in self._within):
             self._foreign += 1
         self._stack.append(Element(name, attributes, "", [], []))
@@ -90,12 +102,15 @@ class _Reader:
     def end(self, name: str) -> None:
         element = self._stack.pop()
         element.text = "".join(self._texts.pop())
+        mark = self._marks.pop()
         foreign = self._foreign > 0
         self._foreign -= foreign
         if not self._stack:
             self.root = element
         elif not foreign and name in self._builders:
             self._stack[-1].built.append(self._builders[name](element))
+            self._unbuilt = mark
+            self._kept += sum(map(_elements_of, element.children))
         else:
             self._stack[-1].children.append(element)
 
@@ -135,6 +150,10 @@ def carries(text: str) -> bool:
         FIRST_PRINTABLE <= ord(one) < 0xD800 or 0xE000 <= ord(one) <= 0xFFFD or ord(one) > 0xFFFF or one in "\t\n"
         for one in text
     )
+
+
+def _elements_of(element: Element) -> int:
+    return 1 + sum(map(_elements_of, element.children))
 
 
 class XmlWriter:

@@ -16,6 +16,7 @@ from rbcore.archive.block import HEADER_BYTES as BLOCK_HEADER_BYTES
 from rbcore.archive.block import parse_header
 from rbcore.errors import Damaged, ProtocolViolation
 from rbcore.tape.native import (
+    INDEX_BYTES_MAX,
     LABEL_POSITION,
     MAPS_MAX,
     NO_BLOCK,
@@ -181,6 +182,8 @@ class NativeScanner:
         self._vol1 = b""
         self._open: _Open | None = None
         self._index: list[Record] = []
+        """Of the index that is being read, as far as one may be long."""
+        self._index_bytes = 0
         self._index_rows: list[IndexRow] = []
         self._group_end = 0
         """Behind the last finished group and its filemark, 0: none."""
@@ -208,9 +211,12 @@ class NativeScanner:
         self._hidden |= self._last_bad >= self._group_end
         self._last_bad = self.position
         self._previous = None
-        self._index.clear()
+        self._forget_index()
         if self._open is not None:
             self._open.tracker.cut()
+
+    def _forget_index(self) -> None:
+        self._index, self._index_bytes = [], 0
 
     def record(self, data: bytes | memoryview) -> None:
         """What one READ gave. The bytes are not kept."""
@@ -278,6 +284,8 @@ class NativeScanner:
     def _take_header(self, record: Record) -> None:
         header = decode_part_header(record)
         self._leave_open()
+        if len(self._parts) >= PARTS_MAX:
+            raise ProtocolViolation(f"a part behind {PARTS_MAX} others: no cartridge holds so many")
         found = FoundPart(
             archive=record.header.archive,
             part=record.header.part,
@@ -336,10 +344,15 @@ class NativeScanner:
     def _take_index(self, record: Record) -> None:
         self._leave_open()
         if record.header.sequence == 0:
-            self._index.clear()
-        self._index.append(record)
+            self._forget_index()
+        if self._index_bytes <= INDEX_BYTES_MAX:
+            # Of a longer one the rest is let pass: it is refused at its end, and must not fill the memory until then.
+            self._index.append(record)
+            self._index_bytes += len(record.payload)
         if record.header.sequence == record.header.count - 1:
-            rows, self._index = decode_index(self._index), []
+            records = self._index
+            self._forget_index()
+            rows = decode_index(records)
             self._index_rows = rows
             self._finished(record)
             self._indexed = {row.position for row in rows} >= {part.position for part in self._parts if part.trailer}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -62,12 +62,12 @@ def _join(archive: bytes, found: dict[int, tuple[Contents, FoundPart]]) -> Found
     before = 0
     """Blocks that count in the parts so far."""
     last_number = max(found)
-    for number in range(1, last_number + 1):
-        if number not in found:
-            tag = _named_tag(found, number)
-            problems.append(f"part {number} was not found{f': it is on {tag}' if tag else ''}")
+    expected = 1
+    for number in sorted(found):
+        for sentence, tag in _missing(found, expected, number - 1):
+            problems.append(sentence)
             wanted += [tag] if tag else []
-            continue
+        expected = number + 1
         contents, part = found[number]
         if number - 1 in found and part.header.blocks_before != before:
             problems.append(f"{part.header.blocks_before - before} blocks before part {number} cannot be read")
@@ -94,6 +94,18 @@ def _join(archive: bytes, found: dict[int, tuple[Contents, FoundPart]]) -> Found
     elif trailer.blocks_total != before:
         problems.append(f"{trailer.blocks_total - before} blocks cannot be read")
     return FoundArchive(archive=archive, parts=placed, problems=problems, wanted_tags=wanted)
+
+
+def _missing(found: dict[int, tuple[Contents, FoundPart]], first: int, last: int) -> Iterator[tuple[str, str]]:
+    """What to say of the parts from ``first`` to ``last``, and the cartridge it names. Only those beside a part that was found can be named, and
+    a number on a cartridge may be any: nothing is done for each of those between."""
+    between = (first + 1, last - 1)
+    for low, high in ((first, min(first, last)), between, (max(first + 1, last), last)):
+        if low < high:
+            yield f"parts {low} to {high} were not found", ""
+        elif low == high:
+            tag = _named_tag(found, low)
+            yield f"part {low} was not found{f': it is on {tag}' if tag else ''}", tag
 
 
 def _named_tag(found: dict[int, tuple[Contents, FoundPart]], number: int) -> str:
