@@ -13,7 +13,7 @@ import msgspec
 
 from drivers.scsi.asc import additional_sense_text
 from drivers.scsi.sense import Condition
-from drivers.scsi.unit import Identity, LogicalUnit
+from drivers.scsi.unit import Identity, LogicalUnit, device_text
 from rbcore import errors
 from rbcore.scsi import ScsiTransport
 
@@ -22,8 +22,10 @@ INVENTORY_SECONDS_MAX: Final = 1800.0
 MOVE_SECONDS_MAX: Final = 600.0
 REPORT_BYTES_MAX: Final = 65536
 REPORT_HEADER_BYTES, PAGE_HEADER_BYTES, VOLUME_TAG_BYTES = 8, 8, 36
+ADDRESSES: Final = 0x10000
+"""Addresses have two bytes. A changer may claim more elements than fit behind its first one."""
 REPORTS_MAX: Final = 4096
-"""Bounds the paging through one element type: at most 65535 addresses exist."""
+"""Bounds the paging through one element type."""
 
 
 class ElementType(enum.IntEnum):
@@ -120,7 +122,7 @@ class Changer(LogicalUnit):
     ) -> list[Element]:
         """READ ELEMENT STATUS of one type within ``part``, with volume tags and device identifiers, in as many reports as it takes."""
         found: dict[int, Element] = {}
-        address, end = part.first, part.first + part.count
+        address, end = part.first, min(part.first + part.count, ADDRESSES)
         for _ in range(REPORTS_MAX):
             if address >= end:
                 break
@@ -253,7 +255,7 @@ def _element(kind: ElementType, page_flags: int, descriptor: bytes) -> Element:
     tags, offset = ["", ""], 12
     for index, present in enumerate((page_flags & 0x80, page_flags & 0x40)):
         if present:
-            tags[index] = descriptor[offset : offset + 32].split(b"\0")[0].decode("ascii", "replace").strip()
+            tags[index] = device_text(descriptor[offset : offset + 32])
             offset += VOLUME_TAG_BYTES
     identifier = descriptor[offset + 4 : offset + 4 + descriptor[offset + 3]] if len(descriptor) > offset + 4 else b""
     binary = bool(identifier) and descriptor[offset] & 0x0F == 1
@@ -272,7 +274,5 @@ def _element(kind: ElementType, page_flags: int, descriptor: bytes) -> Element:
         import_enabled=kind is ElementType.IMPORT_EXPORT and bool(flags & 0x20),
         export_enabled=kind is ElementType.IMPORT_EXPORT and bool(flags & 0x10),
         inverted=bool(descriptor[9] & 0x80 and descriptor[9] & 0x40),
-        device=identifier.hex()
-        if binary
-        else " ".join(identifier.decode("ascii", "replace").replace("\0", " ").split()),
+        device=identifier.hex() if binary else " ".join(device_text(identifier.replace(b"\0", b" ")).split()),
     )

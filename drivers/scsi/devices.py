@@ -106,5 +106,5 @@ class HostScsiDevices:
         if _SG.fullmatch(address):
             return SgTransport(address, self._threads)
         raise InvalidRequest(
-            f"{address[:200]!r} is no address of a SCSI device: /dev/sgN or iscsi://HOST[:PORT]/TARGET/LUN."
+            f"{address.rpartition('@')[2][:200]!r} is no address of a SCSI device: /dev/sgN or iscsi://HOST[:PORT]/TARGET/LUN."
         )

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from drivers.scsi.unit import LogicalUnit
+from drivers.scsi.unit import LogicalUnit, device_text
 from rbcore import errors
 
 MODE_COMPRESSION, MODE_PARTITIONS = 0x0F, 0x11
@@ -21,6 +21,8 @@ REST_OF_TAPE: Final = 0xFFFF
 """A partition size that takes what the others leave."""
 SECURITY_TAPE: Final = 0x20
 ATTRIBUTE_BYTES_MAX: Final = 65536
+NUMBER_BYTES_MAX: Final = 8
+"""A counter that is longer is none: nothing that is kept could hold it."""
 
 TAPE_ALERTS: Final[dict[int, str]] = {
     1: "read warning: the drive has trouble reading",
@@ -180,10 +182,10 @@ class DrivePages(LogicalUnit):
 
         def number(code: int) -> int | None:
             value = page.get(code)
-            return int.from_bytes(value, "big") if value else None
+            return int.from_bytes(value, "big") if value and len(value) <= NUMBER_BYTES_MAX else None
 
         def text(code: int) -> str:
-            return page.get(code, b"").split(b"\0")[0].decode("ascii", "replace").strip()
+            return device_text(page.get(code, b""))
 
         return VolumeStatistics(
             loads=number(0x0001),

@@ -34,6 +34,7 @@ from rbcore.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from rbcore.scsi import ScsiResult
 
 PORT: Final = 3260
+LUN_DIGITS_MAX: Final = 5
 LOGIN_SECONDS_MAX: Final = 15.0
 LOGOUT_SECONDS_MAX: Final = 2.0
 KEEP_ALIVE_SECONDS: Final = 1.0
@@ -46,7 +47,7 @@ _PENDING: Final = -1
 
 
 class IscsiAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one logical unit is. ``str`` leaves the password out."""
+    """Where one logical unit is. ``str`` and ``repr`` leave user and password out."""
 
     host: str
     port: int = PORT
@@ -54,6 +55,9 @@ class IscsiAddress(msgspec.Struct, frozen=True, kw_only=True):
     lun: int
     user: str = ""
     password: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -73,7 +77,7 @@ class IscsiAddress(msgspec.Struct, frozen=True, kw_only=True):
         target, slash, lun = urllib.parse.unquote(parts.path.removeprefix("/")).rpartition("/")
         if not (url.startswith("iscsi://") and host and slash and target and lun.isdecimal()) or bool(at) != bool(user):
             raise InvalidRequest(form)
-        if int(lun) > 0x3FFF:
+        if len(lun) > LUN_DIGITS_MAX or int(lun) > 0x3FFF:
             raise InvalidRequest(f"{form}, LUN at most 16383")
         return cls(host=host, port=port, target=target, lun=int(lun), user=user, password=password)
 

@@ -218,10 +218,10 @@ class LogicalUnit:
         return Identity(
             device_type=standard[0] & 0x1F if standard else 0x1F,
             removable=bool(standard[1:2] and standard[1] & 0x80),
-            vendor=_text(standard[8:16]),
-            product=_text(standard[16:32]),
-            revision=_text(standard[32:36]),
-            serial=_text(serial),
+            vendor=device_text(standard[8:16]),
+            product=device_text(standard[16:32]),
+            revision=device_text(standard[32:36]),
+            serial=device_text(serial),
             designators=designators,
         )
 
@@ -263,9 +263,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     designators: tuple[Designator, ...] = ()
 
 
-def _text(raw: bytes) -> str:
-    """ASCII padded with spaces or NUL, as devices write it."""
-    return raw.split(b"\0")[0].decode("ascii", "replace").strip()
+def device_text(raw: bytes) -> str:
+    """ASCII padded with spaces or NUL, as devices write it. It gets into events, answers and log lines: what cannot be printed is replaced."""
+    text = raw.split(b"\0")[0].decode("ascii", "replace").strip()
+    return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def _designators(page: bytes) -> tuple[Designator, ...]:
@@ -274,7 +275,7 @@ def _designators(page: bytes) -> tuple[Designator, ...]:
     while offset + 4 <= end:
         code_set, kind, length = page[offset] & 0x0F, page[offset + 1], page[offset + 3]
         value = page[offset + 4 : min(end, offset + 4 + length)]
-        text = _text(value) if code_set in (2, 3) else value.hex()
+        text = device_text(value) if code_set in (2, 3) else value.hex()
         if text.strip("0"):
             found.append(Designator(kind & 0x0F, kind >> 4 & 0x03, text))
         offset += 4 + length

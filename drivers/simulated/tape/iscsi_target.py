@@ -7,6 +7,7 @@ digests, CHAP or no authentication. There is no encryption: meant for loopback.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
@@ -190,6 +191,13 @@ def _reasons(group: BaseExceptionGroup[BaseException]) -> str:
     return "; ".join(_reasons(one) if isinstance(one, BaseExceptionGroup) else str(one) for one in group.exceptions)
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 async def serve_iscsi(
     units: Units,
     host: str = "127.0.0.1",
@@ -204,9 +212,11 @@ async def serve_iscsi(
 ) -> None:
     """Serve until cancelled: ``serving = await nursery.start(serve_iscsi, library)``; then ``serving.address(lun)`` is the address.
 
-    ``host`` is a numeric address; ``port`` 0: any free one. The other arguments are those of ``IscsiTarget``. Cancelling ends all
-    sessions at once, as a target does that is switched off. Raises ``OSError`` when the address cannot be bound.
+    ``host`` is a numeric address of loopback: nothing here is encrypted, and whoever comes in may erase cartridges; ``port`` 0: any free one. The other arguments are those of ``IscsiTarget``. Cancelling ends all
+    sessions at once, as a target does that is switched off. Raises ``InvalidRequest`` for another address, ``OSError`` when it cannot be bound.
     """
+    if not _is_loopback(host):
+        raise InvalidRequest(f"a simulated library is served on loopback only, not on {host}")
     listeners = await trio.open_tcp_listeners(port, host=host)
     bound: int = listeners[0].socket.getsockname()[1]
     serving = IscsiServing(host=host, port=bound, target_name=target_name)
