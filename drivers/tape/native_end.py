@@ -13,7 +13,9 @@ from drivers.tape.records import RecordReader
 from rbcore import errors
 from rbcore.tape.native import (
     FIRST_GROUP_POSITION,
+    INDEX_BYTES_MAX,
     LABEL_POSITION,
+    PARTS_MAX,
     IndexRow,
     Record,
     RecordKind,
@@ -74,6 +76,8 @@ class _Walk:
                 # What was overwritten by a part of the same name, and came back in a crash, does not continue it.
                 if (await self._records.record(record.header.position - 1)).digest != record.header.previous:
                     raise _unexpected(self._records)
+                if len(self._rows) >= PARTS_MAX:
+                    raise _unexpected(self._records)
                 self._rows.append(_row(first, record))
             position, marked = first.header.position - 2, True
 
@@ -115,7 +119,14 @@ class _Walk:
 
     async def _index_of(self, last: Record) -> list[IndexRow]:
         begin = last.header.position - last.header.sequence
-        index = [await self._records.record(begin + number) for number in range(last.header.count)]
+        index: list[Record] = []
+        length = 0
+        for number in range(last.header.count):
+            record = await self._records.record(begin + number)
+            length += len(record.payload)
+            if length > INDEX_BYTES_MAX:
+                raise errors.ProtocolViolation(f"index of more than {INDEX_BYTES_MAX} bytes")
+            index.append(record)
         return list(append_after_index(self._label, index).rows)
 
     def _append(self, rows: list[IndexRow]) -> AppendPoint:

@@ -5,6 +5,7 @@ Bodies are as documented: a list in ``data`` where several cartridges may be nam
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,8 +88,8 @@ async def _queue(call: Call, task_type: str, orders: Sequence[TapeOrder]) -> Ans
         raise refuse(f"Must name between 1 and {IDS_MAX} cartridges.", "data")
     for one in orders:
         _check_library(one.library_id)
-    named = [one.volume_tag for one in orders]
-    twice = next((tag for tag in named if named.count(tag) > 1), None) if len(set(named)) < len(named) else None
+    named = Counter(one.volume_tag for one in orders)
+    twice = next((tag for tag, count in named.items() if count > 1), None)
     if twice is not None:
         raise refuse(f"Cartridge {twice} is named twice.", "volume_tag")
     reply = await call.submit(QueueTapeTasks(task_type=task_type, orders=list(orders)))

@@ -9,14 +9,14 @@ import pytest
 import trio
 
 from drivers.scsi.drive_pages import Attribute
-from drivers.tape import ltfs_medium, ltfs_reader, ltfs_scan
+from drivers.tape import ltfs_medium, ltfs_reader, ltfs_scan, native_end
 from drivers.tape.ltfs_medium import LtfsMedium
 from drivers.tape.ltfs_reader import FileReader, LtfsPartReader, LtfsRecords
 from rbcore import errors
 from rbcore.tape import ltfs_xml, native_scan
 from rbcore.tape.ltfs import Directory, Extent, File, Times, read_index
 from rbcore.tape.ltfs_parts import StoredPart, find_parts
-from rbcore.tape.native import Places, RecordHeader, RecordKind, seal_record
+from rbcore.tape.native import Places, Record, RecordHeader, RecordKind, seal_record
 from rbcore.tape.native_scan import Contents, FoundPart, NativeScanner
 from rbcore.tape.session import PartPlace
 from rbcore.tape.spanning import join_parts
@@ -234,3 +234,22 @@ def test_parts_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatc
     assert len(contents.parts) == 5
     assert contents.append is None
     assert any("no cartridge holds so many" in one.what for one in contents.findings)
+
+
+async def test_opening_does_not_read_an_index_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_end, "INDEX_BYTES_MAX", 1000)
+    count = 2**32 - 1
+    header = RecordHeader(
+        kind=RecordKind.INDEX, use=1, cartridge=CARTRIDGE, position=count + 10, sequence=count - 1, count=count
+    )
+    asked: list[int] = []
+
+    class Records:
+        async def record(self, position: int) -> Record:
+            asked.append(position)
+            return Record(header, memoryview(bytes(100)), bytes(32))
+
+    last = Record(header, memoryview(bytes(100)), bytes(32))
+    with pytest.raises(errors.ProtocolViolation, match="more than 1000 bytes"):
+        await native_end._Walk(Records(), last)._index_of(last)  # type: ignore[arg-type]
+    assert len(asked) == 11

@@ -35,7 +35,9 @@ class SimulatedDevices:
     def open(self, address: str) -> SimulatedTransport:
         found = _ADDRESS.fullmatch(address)
         if found is None:
-            raise InvalidRequest(f"{address[:200]!r} is no address of a simulated device: simulated://SERIAL/LUN.")
+            raise InvalidRequest(
+                f"{address.rpartition('@')[2][:200]!r} is no address of a simulated device: simulated://SERIAL/LUN."
+            )
         library, lun = self._libraries.get(found[1]), int(found[2])
         if library is None or lun > len(library.drive_units):
             raise NotFound(f"There is no simulated device {address}.")
