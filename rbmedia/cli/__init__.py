@@ -19,6 +19,7 @@ from rbmedia.cli.daemon import agent, serve
 from rbmedia.cli.objects import clients, pools
 from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
+from rbmedia.cli.shell import printable
 from rbmedia.cli.simulate import simulate
 from rbmedia.cli.tape import tape
 from rbmedia.cli.tape_scan import scan
@@ -86,5 +87,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _end(message: str, code: Exit) -> int:
-    click.echo(f"rbmedia: {message}", err=True)
+    # What other hosts, devices and cartridges said may stand in it.
+    click.echo("\n".join(map(printable, f"rbmedia: {message}".split("\n"))), err=True)
     return code
