@@ -29,6 +29,7 @@ from rbcore.entities import (
     Task,
     UnauthorisedClient,
     User,
+    UserGroup,
 )
 from rbcore.vocabulary import ACTIVE_TAPE_TASK_STATUSES, TASK_STATUSES
 
@@ -36,6 +37,7 @@ _ACTIVE = frozenset(ACTIVE_TAPE_TASK_STATUSES)
 
 KEYS: dict[str, Callable[[Any], Any]] = {
     User.KIND: lambda user: user.username,
+    UserGroup.KIND: lambda group: group.groupname,
     ClientGroup.KIND: lambda group: group.name,
     MediaServer.KIND: lambda server: server.hostname,
     Pool.KIND: lambda pool: pool.pool_name,

@@ -352,6 +352,7 @@ MEDIA_SERVER_TYPES: Final = ("main", "reserve", "media")
 
 DEFAULT_POOL: Final = "Default"
 NO_GROUP: Final = "No group"
+NOBODY: Final = "Nobody"
 """Built-in names (reference 1.19): neither renamed nor deleted."""
 
 PRIORITY_MAX: Final = 1000

@@ -8,7 +8,7 @@ command does beyond making, changing and ending a record (``rbcore.decide``).
 from __future__ import annotations
 
 from rbcore.resource import Resource, table_of
-from rbcore.resources.access import CLIENT_GROUPS, USERS
+from rbcore.resources.access import CLIENT_GROUPS, USER_GROUPS, USERS
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
 from rbcore.resources.repository import REPOSITORY
@@ -27,6 +27,7 @@ RESOURCES: tuple[Resource, ...] = (
     REPOSITORY,
     *TAPE,
     USERS,
+    USER_GROUPS,
 )
 
 by_name: dict[str, Resource] = {one.name: one for one in RESOURCES}

@@ -1,8 +1,8 @@
-"""``users`` and ``client_groups`` (reference 2.1, 2.3)."""
+"""``users``, ``user_groups`` and ``client_groups`` (reference 2.1, 2.3)."""
 
 from __future__ import annotations
 
-from rbcore.entities import Client, ClientGroup, Entity, User
+from rbcore.entities import Client, ClientGroup, Entity, User, UserGroup
 from rbcore.resource import Boolean, Integer, Resource, Text, TextList
 from rbcore.resources.common import ids_of, is_protected, keeps_its_name, unique
 from rbcore.state import State
@@ -40,6 +40,27 @@ CLIENT_GROUPS = Resource(
     prepare=lambda state, values: {**values, "shared": values["shared"] or values["clustered"]},
     deletable=True,
     searchable_name="name",
+)
+
+USER_GROUPS = Resource(
+    name="user_groups",
+    kind=UserGroup.KIND,
+    title="User Groups",
+    noun="user group",
+    entity=UserGroup,
+    fields=(
+        Text(name="groupname", required=True, max_length=255, pattern=r".*\S.*", example="operators", indexed=True),
+        Text(name="description", default=""),
+    ),
+    create=("groupname", "description"),
+    change=("groupname", "description"),
+    rules=(
+        unique(UserGroup.KIND, "groupname", "user group"),
+        keeps_its_name(UserGroup.KIND, "groupname", "user group"),
+    ),
+    refusals=(is_protected,),
+    deletable=True,
+    searchable_name="groupname",
 )
 
 USERS = Resource(

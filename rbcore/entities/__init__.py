@@ -1,0 +1,68 @@
+"""Entities: the live state, one frozen struct per kind. ``evolve`` makes new ones; nothing changes one in place.
+
+Times are nanoseconds since 1970-01-01 UTC, 0 meaning never or not yet. References are integer ids, 0 meaning none;
+names are looked up where a view shows them.
+
+Belongs here: what is known of one thing. Does not belong here: how it looks on the wire (``rbcore.resources``), what may be done
+with it (``rbcore.decide``).
+"""
+
+from __future__ import annotations
+
+from rbcore.entities.access import ClientGroup, LoginFailures, User, UserGroup
+from rbcore.entities.base import Entity
+from rbcore.entities.clients import Client, FormerClient, UnauthorisedClient
+from rbcore.entities.storage import LocalCatalog, MediaServer, Pool
+from rbcore.entities.tape import LibrarySlot, MediumChanger, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
+from rbcore.entities.tasks import Backup, BackupPart, PendingRemoval, Task
+
+ENTITIES: dict[str, type[Entity]] = {
+    kind.KIND: kind
+    for kind in (
+        User,
+        UserGroup,
+        ClientGroup,
+        MediaServer,
+        Pool,
+        LocalCatalog,
+        UnauthorisedClient,
+        Client,
+        FormerClient,
+        Task,
+        Backup,
+        PendingRemoval,
+        TapeLibrary,
+        MediumChanger,
+        TapeDrive,
+        LibrarySlot,
+        TapeCartridge,
+        TapeTask,
+        LoginFailures,
+    )
+}
+"""By stream kind."""
+
+__all__ = [
+    "ENTITIES",
+    "Backup",
+    "BackupPart",
+    "Client",
+    "ClientGroup",
+    "Entity",
+    "FormerClient",
+    "LibrarySlot",
+    "LocalCatalog",
+    "LoginFailures",
+    "MediaServer",
+    "MediumChanger",
+    "PendingRemoval",
+    "Pool",
+    "TapeCartridge",
+    "TapeDrive",
+    "TapeLibrary",
+    "TapeTask",
+    "Task",
+    "UnauthorisedClient",
+    "User",
+    "UserGroup",
+]
