@@ -74,13 +74,17 @@ class DeleteRecords(Command, frozen=True, kw_only=True):
 
 
 class Initialise(Command, frozen=True, kw_only=True):
-    """First start: media server, superuser, Default pool with its catalog, No group. Nothing happens when done before."""
+    """First start: media server, superuser, Default pool with its catalog, No group, Nobody. Nothing happens when done before."""
 
     hostname: str
     hwid: str
     superuser: str
     credential_id: str
     default_catalog_path: str
+
+
+class AddBuiltIns(Command, frozen=True, kw_only=True):
+    """At every start: what installations of earlier releases do not have yet. Nothing happens where all of it is there."""
 
 
 class SetCredential(Command, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from actors.port import Journal
 from httpapi.credentials import Credentials
-from rbcore.commands import Initialise, Order
+from rbcore.commands import AddBuiltIns, Initialise, Order
 from rbcore.entities import MediaServer, User
+from rbcore.errors import ReadOnly
 from rbcore.ports import World
 from rbmedia.settings import BadSetting, Home, Settings
 
@@ -44,8 +45,9 @@ def chosen_password(settings: Settings) -> str:
 
 
 async def initialise(journal: Journal, credentials: Credentials, world: World, settings: Settings, home: Home) -> None:
-    """Make the installation when it is not there yet; nothing happens otherwise."""
+    """Make the installation when it is not there yet; one of an earlier release gets what that did not have."""
     if any(True for _ in journal.state.all(MediaServer)):
+        await _add_built_ins(journal, world)
         return
     password = chosen_password(settings)
     if not password:
@@ -62,6 +64,15 @@ async def initialise(journal: Journal, credentials: Credentials, world: World, s
     )
     await journal.execute(Order(command=command, command_id=f"initialise-{credential_id}", actor="actor:daemon"))
     log.info("first start: the installation in %s is made", home.path)
+
+
+async def _add_built_ins(journal: Journal, world: World) -> None:
+    command_id = f"built-ins-{world.randomness.token_bytes(16).hex()}"
+    try:
+        await journal.execute(Order(command=AddBuiltIns(), command_id=command_id, actor="actor:daemon"))
+    except ReadOnly as error:
+        # A daemon on a full log volume serves readers all the same; the next start with room does it.
+        log.warning("built-in records of this release are not added: %s", error.message)
 
 
 async def forget_unused_credentials(journal: Journal, credentials: Credentials, folder: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rbcore.commands import Command, Context, Initialise, SetCredential
+from rbcore.commands import AddBuiltIns, Command, Context, Initialise, SetCredential
 from rbcore.decide.decision import Decision, Draft, get
-from rbcore.entities import ClientGroup, LocalCatalog, MediaServer, Pool, User
+from rbcore.entities import ClientGroup, LocalCatalog, MediaServer, Pool, User, UserGroup
 from rbcore.events import RecordChanged
 from rbcore.state import State
-from rbcore.vocabulary import DEFAULT_POOL, NO_GROUP, PoolType, Role
+from rbcore.vocabulary import DEFAULT_POOL, NO_GROUP, NOBODY, PoolType, Role
 
 
 def initialise(state: State, command: Initialise, context: Context) -> Decision:
@@ -36,7 +36,24 @@ def initialise(state: State, command: Initialise, context: Context) -> Decision:
         )
         for entity in (server, group, pool, catalog, superuser):
             draft.add_record(entity)
+        _add_built_ins(draft)
     return draft.decision()
+
+
+def add_built_ins(state: State, command: AddBuiltIns, context: Context) -> Decision:
+    """What later releases brought to every installation, for one that was made before them."""
+    draft = Draft(state)
+    if state.tables[MediaServer.KIND]:
+        _add_built_ins(draft)
+    return draft.decision()
+
+
+def _add_built_ins(draft: Draft) -> None:
+    nobody = draft.state.by_key(UserGroup, NOBODY)
+    if nobody is None:
+        draft.add_record(UserGroup(id=draft.take_id(UserGroup), groupname=NOBODY, protected=True))
+    elif not nobody.protected:
+        draft.add(UserGroup, nobody.id, RecordChanged({"protected": True}))
 
 
 def set_credential(state: State, command: SetCredential, context: Context) -> Decision:
@@ -49,5 +66,6 @@ def set_credential(state: State, command: SetCredential, context: Context) -> De
 
 DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     Initialise: initialise,
+    AddBuiltIns: add_built_ins,
     SetCredential: set_credential,
 }

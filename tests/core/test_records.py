@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rbcore.commands import (
+    AddBuiltIns,
     ChangeRecord,
     CreateRecord,
     DeleteRecords,
@@ -19,7 +20,7 @@ from rbcore.commands import (
     RestartTasks,
     SetCredential,
 )
-from rbcore.entities import ENTITIES, Pool
+from rbcore.entities import ENTITIES, Pool, UserGroup
 from rbcore.errors import InvalidRequest, NotFound, Refused
 from rbcore.indexes import KEYS
 from rbcore.resource import (
@@ -36,6 +37,7 @@ from rbcore.resource import (
     YesNo,
 )
 from rbcore.resources import RESOURCES, by_kind, by_name
+from rbcore.vocabulary import NOBODY
 from tests.core.world import World
 
 
@@ -133,11 +135,12 @@ def test_block_device_pools_check_their_deduplication(world: World) -> None:
 
 
 def test_all_faults_are_named_at_once(world: World) -> None:
+    before = world.state.position
     with pytest.raises(InvalidRequest) as refused:
         create(world, "pool_list", pool_type="File", media_server="nowhere", retention_period="soon", wrong=1)
     assert set(refused.value.errors) == {"pool_name", "pool_type", "media_server", "retention_period", "wrong"}
     assert refused.value.errors["media_server"] == ["media_server: there is no media server 'nowhere'"]
-    assert world.state.position == 5
+    assert world.state.position == before
 
 
 def test_names_are_unique_and_references_go_by_name(world: World) -> None:
@@ -311,6 +314,35 @@ def test_initialise_happens_once(world: World) -> None:
     assert world.state.tables["user"][1].credential_id == "second"
     with pytest.raises(NotFound, match="user not found"):
         world.run(SetCredential(user_id=2, credential_id="x"))
+
+
+def test_an_installation_of_an_earlier_release_gets_what_it_lacks_once() -> None:
+    world = World()
+    assert world.run(AddBuiltIns()).position == 0, "nothing is added where nothing is installed"
+    world.installed()
+    (nobody,) = world.state.all(UserGroup)
+    assert (nobody.id, nobody.groupname, nobody.protected) == (1, NOBODY, True)
+    position = world.state.position
+    assert world.run(AddBuiltIns()).position == position, "it has all of it"
+    world.state.replace(UserGroup.KIND, 1, None)  # as if it had never been made
+    world.run(AddBuiltIns())
+    (again,) = world.state.all(UserGroup)
+    assert (again.groupname, again.protected) == (NOBODY, True)
+    world.run(AddBuiltIns())
+    assert list(world.state.all(UserGroup)) == [again]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ChangeRecord(resource="user_groups", id=1, changes={"groupname": "Somebody"}),
+        DeleteRecords(resource="user_groups", ids=[1]),
+    ],
+)
+def test_nobody_is_neither_renamed_nor_deleted(world: World, command: ChangeRecord | DeleteRecords) -> None:
+    with pytest.raises((InvalidRequest, Refused)) as refused:
+        world.run(command)
+    assert "built" in str(refused.value.errors)
 
 
 def test_the_end_of_a_catalog_ends_waiting_removals(world: World) -> None:
