@@ -12,6 +12,7 @@ from typing import Any
 
 from rbcore.entities import (
     Backup,
+    BackupStrategy,
     Client,
     ClientGroup,
     Entity,
@@ -52,6 +53,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     TapeDrive.KIND: lambda drive: drive.device,
     LibrarySlot.KIND: lambda slot: (slot.library_id, slot.address),
     TapeCartridge.KIND: lambda cartridge: cartridge.volume_tag,
+    BackupStrategy.KIND: lambda strategy: strategy.name,
 }
 """Kind -> the key, besides its id, that names one entity of the kind."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from rbcore.entities.access import ClientGroup, LoginFailures, User, UserGroup
 from rbcore.entities.base import Entity
 from rbcore.entities.clients import Client, FormerClient, UnauthorisedClient
+from rbcore.entities.schedule import BackupStrategy
 from rbcore.entities.storage import LocalCatalog, MediaServer, Pool
 from rbcore.entities.tape import LibrarySlot, MediumChanger, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
 from rbcore.entities.tasks import Backup, BackupPart, PendingRemoval, Task
@@ -38,6 +39,7 @@ ENTITIES: dict[str, type[Entity]] = {
         TapeCartridge,
         TapeTask,
         LoginFailures,
+        BackupStrategy,
     )
 }
 """By stream kind."""
@@ -46,6 +48,7 @@ __all__ = [
     "ENTITIES",
     "Backup",
     "BackupPart",
+    "BackupStrategy",
     "Client",
     "ClientGroup",
     "Entity",

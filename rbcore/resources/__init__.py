@@ -12,6 +12,7 @@ from rbcore.resources.access import CLIENT_GROUPS, USER_GROUPS, USERS
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
 from rbcore.resources.repository import REPOSITORY
+from rbcore.resources.schedule import BACKUP_STRATEGIES
 from rbcore.resources.servers import MEDIA_SERVERS
 from rbcore.resources.tape import TAPE
 from rbcore.resources.tasks import TASK_QUEUE
@@ -28,6 +29,7 @@ RESOURCES: tuple[Resource, ...] = (
     *TAPE,
     USERS,
     USER_GROUPS,
+    BACKUP_STRATEGIES,
 )
 
 by_name: dict[str, Resource] = {one.name: one for one in RESOURCES}
