@@ -22,7 +22,7 @@ import trio
 from eventlog.port import Batch, EventLog, PendingCommit
 from rbcore.commands import Context, Order, Reply
 from rbcore.decide import Decision, decide
-from rbcore.errors import DeadlineExceeded, Failure, RbError, Unavailable
+from rbcore.errors import CommandIdReused, DeadlineExceeded, Failure, RbError, Unavailable
 from rbcore.events import Event, all_events
 from rbcore.evolve import apply
 from rbcore.ports import World
@@ -39,8 +39,13 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     reply: Reply | None = None
     failure: Failure | None = None
+    digest: str = ""
+    """The order's."""
 
-    def give(self) -> Reply:
+    def give(self, digest: str = "") -> Reply:
+        """The answer, or the failure raised; ``CommandIdReused`` when ``digest`` tells of another question."""
+        if digest and self.digest and digest != self.digest:
+            raise CommandIdReused("This command id was used before, for another question.")
         if self.failure is not None:
             raise self.failure.to_error()
         assert self.reply is not None, "an answer is a reply or a failure"
@@ -137,7 +142,7 @@ class JournalActor:
         """Decide, append, and answer once the events are on stable storage.
 
         A repeat of ``order.command_id`` gets the first answer, also while the first is under way. Raises what ``decide``
-        raises, ``Unavailable`` (too much under way), ``ReadOnly`` (log volume full: nothing happened), ``DeadlineExceeded``
+        raises, ``CommandIdReused`` (see ``Order.digest``), ``Unavailable`` (too much under way), ``ReadOnly`` (log volume full: nothing happened), ``DeadlineExceeded``
         (the command may still take effect: repeat it with the same id to learn how it ended).
         """
         with trio.move_on_after(order.deadline_seconds):
@@ -152,12 +157,12 @@ class JournalActor:
         if known is not None:
             self._repeated += 1
             await known.pending.durable()
-            return known.answer.give()
+            return known.answer.give(order.digest)
         remembered = self._log.answer_of(order.command_id)
         if remembered is not None:
             self._repeated += 1
             await trio.lowlevel.checkpoint()
-            return self._decode_answer(remembered).give()
+            return self._decode_answer(remembered).give(order.digest)
         premises = self._flights[-1] if self._flights else None
         try:
             outcome = self._decide(order)
@@ -203,7 +208,7 @@ class JournalActor:
             if decision.refusal is not None:
                 raise decision.refusal
             return msgspec.structs.replace(decision.reply, position=state.position)
-        answer = self._answer_of(decision, state.position + len(decision.events))
+        answer = self._answer_of(decision, state.position + len(decision.events), order.digest)
         pending = self._log.submit(
             Batch(
                 events=decision.events,
@@ -222,11 +227,11 @@ class JournalActor:
         self._apply(flight, [one.event for one in decision.events])
         return flight
 
-    def _answer_of(self, decision: Decision, position: int) -> Answer:
+    def _answer_of(self, decision: Decision, position: int, digest: str) -> Answer:
         if decision.refusal is not None:
             self._refused += 1
-            return Answer(failure=Failure.of(decision.refusal))
-        return Answer(reply=msgspec.structs.replace(decision.reply, position=position))
+            return Answer(failure=Failure.of(decision.refusal), digest=digest)
+        return Answer(reply=msgspec.structs.replace(decision.reply, position=position), digest=digest)
 
     def _apply(self, flight: _Flight, events: Sequence[Event]) -> None:
         state, apply_event = self._state, self._apply_with

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from httpapi import openapi, signin, swagger
+from httpapi import idempotency, openapi, signin, swagger
 from httpapi.call import NOBODY, Call
 from httpapi.envelope import Answer, respond, respond_error
 from httpapi.json_body import read_object, refuse
@@ -30,7 +31,6 @@ from rbcore.errors import InvalidRequest, MethodNotAllowed, NotFound, RbError, T
 ROOT = "/api/v1"
 BODY_SECONDS = 30
 """A body that has not arrived by then is refused: a slow sender may not hold a request open."""
-IDEMPOTENCY_KEY_LENGTH_MAX = 128
 
 log = logging.getLogger("rbmedia.api")
 
@@ -138,14 +138,18 @@ class _Dispatcher:
             headers=headers,
             cookies=cookies,
             address=asked.remote_addr or "",
-            idempotency_key=_idempotency_key(headers) if method.verb == "POST" else "",
+            idempotency_key=idempotency.key_of(headers) if method.verb == "POST" else "",
             message=method.message,
         )
         if method.roles is not None:
             await signin.check_role(call, method.roles)
         call.query.update(_read_query(method, asked))
+        document = None
         if method.body is not None:
-            call = call.with_body(method.body.parse(await _read_body(asked)))
+            document = await _read_body(asked)
+            call = call.with_body(method.body.parse(document))
+        if call.idempotency_key:
+            call = replace(call, digest=idempotency.digest_of(call.query, document))
         return await method.handle(call)
 
     async def _refuse(self, error: RbError, headers: dict[str, str] | None = None) -> Response:
@@ -186,14 +190,6 @@ class _Incident(RbError):
 
 def _too_large(bytes_max: int) -> TooLarge:
     return TooLarge(f"The body is larger than {bytes_max} bytes.", errors={"_schema": ["The body is too large."]})
-
-
-def _idempotency_key(headers: Any) -> str:
-    key: str = headers.get("Idempotency-Key", "")
-    if len(key) > IDEMPOTENCY_KEY_LENGTH_MAX or not (key.isascii() and (key.isprintable() or not key)):
-        sentence = f"Must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} printable ASCII characters."
-        raise InvalidRequest("Bad request", errors={"Idempotency-Key": [sentence]})
-    return key
 
 
 def _read_query(method: Method, asked: Request) -> dict[str, Any]:

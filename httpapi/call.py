@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from httpapi import idempotency
 from httpapi.services import Services
 from rbcore.commands import Order, Reply
-from rbcore.errors import NotFound
+from rbcore.errors import CommandIdReused, NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Call:
     address: str
     """Of the peer."""
     idempotency_key: str
+    digest: str = ""
+    """Of what is asked for; empty without a key (``idempotency``)."""
     message: str
     """The manual's text for success of this method."""
 
@@ -62,15 +65,24 @@ class Call:
         """Execute one command, and return when the views show its result: a client reads its own writes.
 
         ``Idempotency-Key`` becomes the command id, so that a repeat gets the first answer and changes nothing. It is scoped
-        by user and path: another user's key, or the same key for another method, is another command.
+        by user and path: another user's key, or the same key for another method, is another command. With another body it is refused.
         """
         services = self.services
         if self.idempotency_key:
             command_id = f"{self.caller.actor} {self.verb} {self.path} {self.idempotency_key}"
         else:
             command_id = services.randomness.token_bytes(16).hex()
-        order = Order(command=command, command_id=command_id, actor=self.caller.actor, correlation=command_id)
-        reply = await services.journal.execute(order)
+        order = Order(
+            command=command,
+            command_id=command_id,
+            actor=self.caller.actor,
+            correlation=command_id,
+            digest=self.digest,
+        )
+        try:
+            reply = await services.journal.execute(order)
+        except CommandIdReused as error:
+            raise idempotency.refusal("This key was used before, for a request with other contents.") from error
         await services.views.wait_for(reply.position, services.settings.view_wait_seconds)
         return reply
 

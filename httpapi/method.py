@@ -7,10 +7,11 @@ resource itself (``records``). A handler is small: it reads, or it submits one c
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from httpapi.call import Call
 from httpapi.envelope import Answer
@@ -128,6 +129,19 @@ AT = Parameter(
 )
 
 
+def at_any_moment(method: Method) -> Method:
+    """A GET that does not take ``at`` yet takes it: what it answers does not change with the log, only where the answer stands."""
+    if method.verb != "GET" or method.asks_devices or AT in method.query:
+        return method
+
+    async def handle(call: Call) -> Answer:
+        position = await call.position_asked()
+        answer = await method.handle(call)
+        return answer if position is None else replace_struct(answer, position=position)
+
+    return replace(method, query=(*method.query, AT), handle=handle)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """One verb on one path. Most of it is data that routes, checks and OpenAPI are made from; ``handle`` is the rest."""
@@ -159,6 +173,8 @@ class Method:
     response_example: Any = None
     addition: bool = False
     """Ours, not in the manual."""
+    asks_devices: bool = False
+    """Answers what hardware says at this moment, which the log does not know of any other: no ``at``."""
 
     @property
     def name(self) -> str:

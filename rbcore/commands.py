@@ -26,6 +26,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     causation: int = 0
     correlation: str = ""
     deadline_seconds: float = 30.0
+    digest: str = ""
+    """Of what the sender asked for, remembered with the answer: the same id with another digest is another question, and refused.
+    Empty: not compared."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,6 +55,12 @@ class Refused(RbError):
     code, status = "refused", 400
 
 
+class CommandIdReused(RbError):
+    """The log remembers this command id with another question."""
+
+    code, status = "command_id_reused", 400
+
+
 class AuthenticationFailed(RbError):
     code, status = "authentication_failed", 401
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from httpapi.call import Call
-from httpapi.method import Handler, Method, Schema
+from httpapi.method import Handler, Method, Schema, at_any_moment
 from httpapi.records import methods_of
 from httpapi.rubackup import (
     auth,
@@ -53,7 +53,7 @@ def methods() -> tuple[Method, ...]:
     for module in _MODULES:
         for method in module.METHODS:
             found[method.name] = method
-    return tuple(found[name] for name in sorted(found, key=_place))
+    return tuple(at_any_moment(found[name]) for name in sorted(found, key=_place))
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -80,6 +80,7 @@ def action(
     components: Mapping[str, Schema] | None = None,
     path_schemas: Mapping[str, Schema] | None = None,
     addition: str = "",
+    asks_devices: bool = False,
     group: str = "",
 ) -> Callable[[Handler], Method]:
     """Declare a handler as the method ``verb path``; ``addition`` is the summary of one that the manual does not have."""
@@ -98,6 +99,7 @@ def action(
             components=components or {},
             path_schemas=path_schemas or {},
             addition=bool(addition),
+            asks_devices=asks_devices,
         )
         return complete(method)
 

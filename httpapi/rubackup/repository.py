@@ -185,6 +185,7 @@ _FILE_LIST = (
         default=NAMES_DEFAULT,
         description="Names at most.",
     ),
+    AT,
 )
 _NAMES: Schema = {
     "type": "object",
@@ -202,7 +203,7 @@ _NAMES: Schema = {
 async def file_list(call: Call) -> Answer:
     """Names in a backup, for granular restore. One more than asked for is fetched, to know whether the list was cut."""
     backup_id: int = call.query["id"]
-    row, position = await call.services.views.row(BACKUPS.name, backup_id)
+    row, position = await call.services.views.row(BACKUPS.name, backup_id, await call.position_asked())
     if row is None:
         raise not_found(BACKUPS, backup_id)
     limit: int = call.query.get("limit", NAMES_DEFAULT)

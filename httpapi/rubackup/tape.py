@@ -116,7 +116,12 @@ def drive_candidate_row(one: TapeCandidate) -> dict[str, Any]:
 
 
 @action(
-    "GET", "/tape_libraries/candidates", roles=LIBRARIES.manage, query=(MEDIA_SERVER, ADDING_METHOD), data=_CANDIDATES
+    "GET",
+    "/tape_libraries/candidates",
+    roles=LIBRARIES.manage,
+    query=(MEDIA_SERVER, ADDING_METHOD),
+    data=_CANDIDATES,
+    asks_devices=True,
 )
 async def candidates(call: Call) -> Answer:
     if "media_server" in call.query:

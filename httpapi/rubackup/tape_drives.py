@@ -46,6 +46,7 @@ _CHANGER_PATH = Parameter(
     roles=DRIVES.manage,
     query=(MEDIA_SERVER, ADDING_METHOD, _CHANGER_PATH),
     data=_CANDIDATES,
+    asks_devices=True,
 )
 async def candidates(call: Call) -> Answer:
     if "media_server" in call.query:

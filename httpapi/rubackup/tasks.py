@@ -178,6 +178,7 @@ _PROGRESS: Schema = {
 @action(
     "GET",
     "/task_queue/{id}/progress",
+    query=(AT,),
     data=_PROGRESS,
     addition="How far a running task is: the newest telemetry, without the log",
     group=TITLE,
@@ -186,7 +187,7 @@ async def progress(call: Call) -> Answer:
     task_id = call.id(NOUN)
     row, position = await _row_of(call, task_id)
     data: dict[str, Any] = {"task_id": task_id, "status": row["status"]}
-    newest = call.services.sessions.progress(task_id)
+    newest = None if "at" in call.query else call.services.sessions.progress(task_id)  # telemetry has no past
     if newest is not None:
         total, rate = newest.bytes_total, newest.bytes_per_second
         data |= {

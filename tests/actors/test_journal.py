@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from actors.journal import JournalActor
 from drivers.simulated.world import SimulatedWorld
@@ -16,7 +17,15 @@ from eventlog.lmdb_log import open_log
 from eventlog.memory_log import open_memory_log
 from rbcore.commands import AgentHello, AuthoriseClients, CreateRecord, Initialise, NoteLogin, Order, Reply
 from rbcore.entities import Client, MediaServer
-from rbcore.errors import AuthenticationFailed, DeadlineExceeded, InvalidRequest, RbError, ReadOnly, Unavailable
+from rbcore.errors import (
+    AuthenticationFailed,
+    CommandIdReused,
+    DeadlineExceeded,
+    InvalidRequest,
+    RbError,
+    ReadOnly,
+    Unavailable,
+)
 
 
 def order(command: object, command_id: str, deadline_seconds: float = 30.0) -> Order:
@@ -83,6 +92,33 @@ async def test_a_repeat_gets_the_first_answer_even_in_flight_and_after_a_restart
     async with opened(tmp_path) as journal:
         replies.append(await journal.execute(order(hello(), "the-one")))
     assert len(set(map(str, replies))) == 1
+
+
+async def test_the_same_id_with_another_question_is_refused_also_in_flight_and_after_a_restart(tmp_path: Path) -> None:
+    def asked(digest: str) -> Order:
+        return Order(command=hello(), command_id="the-one", actor="user:test", digest=digest)
+
+    outcomes: list[str] = []
+
+    async def one(journal: JournalActor, digest: str) -> None:
+        try:
+            await journal.execute(asked(digest))
+            outcomes.append(digest)
+        except CommandIdReused:
+            outcomes.append("refused")
+
+    async with opened(tmp_path) as journal:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, journal, "first")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(one, journal, "other")
+        assert journal.log.head == 1
+    async with opened(tmp_path) as journal:
+        for digest in ("other", "first", ""):
+            await one(journal, digest)
+        assert journal.log.head == 1
+    assert sorted(outcomes[:2]) == ["first", "refused"]
+    assert outcomes[2:] == ["refused", "first", ""], "without a digest nothing is compared"
 
 
 async def test_a_refusal_is_recorded_raised_and_remembered(tmp_path: Path) -> None:

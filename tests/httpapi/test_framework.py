@@ -13,9 +13,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from httpapi.idempotency import digest_of
 from httpapi.json_body import DEPTH_MAX, read_object
 from rbcore.errors import InvalidRequest
 from tests.httpapi.house import API, BACKUP_TASK, House
+from tests.httpapi.stories import backed_up
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,39 @@ async def test_repeating_a_post_with_the_same_key_changes_nothing(house: House) 
     assert first.envelope == again.envelope
     assert first.data != other.data
     assert (await house.call("GET", "task_queue")).data["total"] == 2
+
+
+async def test_a_key_with_another_body_is_refused_and_changes_nothing(house: House) -> None:
+    await house.add_client()
+    body = {"data": {"task": BACKUP_TASK}}
+    first = await house.call("POST", "task_queue", body, Idempotency_Key="k1")
+    head = house.log.head
+    other = await house.call(
+        "POST", "task_queue", {"data": {"task": BACKUP_TASK | {"priority": 7}}}, Idempotency_Key="k1"
+    )
+    assert other.status == 400
+    assert other.errors == {"Idempotency-Key": ["This key was used before, for a request with other contents."]}
+    backwards = {"data": {"task": dict(reversed(BACKUP_TASK.items()))}}
+    assert (await house.call("POST", "task_queue", backwards, Idempotency_Key="k1")).envelope == first.envelope
+    assert house.log.head == head
+
+
+async def test_a_key_with_another_parameter_is_refused(house: House) -> None:
+    await house.add_client()
+    backup = await backed_up(house)
+    for name in ("Second", "Third"):
+        body = {"data": {"pool_name": name, "pool_type": "File system", "media_server": "rubackup-server"}}
+        assert (await house.call("POST", "pool_list", body)).status == 201
+    path = f"repository/{backup}/copying?pool="
+    assert (await house.call("POST", f"{path}Second", Idempotency_Key="k1")).status == 201
+    assert (await house.call("POST", f"{path}Third", Idempotency_Key="k1")).status == 400
+    assert (await house.call("POST", f"{path}Second", Idempotency_Key="k1")).status == 201
+
+
+def test_no_password_goes_into_what_the_log_remembers_of_a_request() -> None:
+    secret = {"data": {"username": "u", "user_password": "p1", "list": [{"new_password": "p2"}]}}
+    other = {"data": {"username": "u", "user_password": "q1", "list": [{"new_password": "q2"}]}}
+    assert digest_of({}, secret) == digest_of({}, other) != digest_of({"role": "maintainer"}, secret)
 
 
 @pytest.mark.parametrize("key", ["k" * 129, "tab\tkey"])
