@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -31,6 +32,28 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """None: the head of the log."""
     cookies: tuple[str, ...] = ()
     """Whole ``Set-Cookie`` values."""
+    status: int | None = None
+    """None: the documented one of success."""
+    errors: dict[str, list[str]] = {}
+    """Of what was asked for beside what was done: ``partial``."""
+
+
+def partial(succeeded: Sequence[int], failed: Mapping[int, str], message: str, position: int | None = None) -> Answer:
+    """207: some of the ids were done and some not, each with the sentence why (reference 4.2). ``is_error`` is true."""
+    errors = {str(one): [sentence] for one, sentence in failed.items()}
+    data = {"succeeded": list(succeeded), "failed": list(failed)}
+    return Answer(data, message, position, status=207, errors=errors)
+
+
+PARTIAL: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "succeeded": {"type": "array", "items": {"type": "integer"}},
+        "failed": {"type": "array", "items": {"type": "integer"}, "description": "`errors` tells why, by id."},
+    },
+    "required": ["succeeded", "failed"],
+}
+"""Schema of ``data`` in a 207."""
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -47,8 +70,13 @@ would lock its user out of the host on the day the CA changes."""
 
 
 def respond(answer: Answer, status: int, position: int) -> Response:
-    body = _ENCODER.encode(Envelope(False, answer.message, answer.data, {}))
-    response = _response(body, status, position)
+    status = answer.status or status
+    if status == HTTPStatus.NO_CONTENT:
+        response = _response(b"", status, position)
+        del response.headers["Content-Type"]
+    else:
+        body = _ENCODER.encode(Envelope(bool(answer.errors), answer.message, answer.data, answer.errors))
+        response = _response(body, status, position)
     for cookie in answer.cookies:
         response.headers.add("Set-Cookie", cookie)
     return response

@@ -165,7 +165,7 @@ class Method:
     components: Mapping[str, Schema] = field(default_factory=dict)
     """Named schemas that ``data`` refers to."""
     refusals: Mapping[int, str] = field(default_factory=dict)
-    """Documented status -> text, beyond what every method may answer."""
+    """Documented status other than ``status`` -> text, beyond what every method may answer. 207 is among them."""
     message: str = ""
     """The manual's text for success."""
     description: str = ""

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from httpapi import schema
+from httpapi.envelope import PARTIAL
 from httpapi.method import Method, Schema
 from httpapi.services import Settings
 
@@ -150,11 +151,15 @@ def _responses(method: Method) -> dict[str, Any]:
     success: dict[str, Any] = {
         "description": method.message or HTTPStatus(method.status).phrase,
         "headers": {"X-Log-Position": {"$ref": "#/components/headers/LogPosition"}},
-        "content": {"application/json": content},
     }
+    if method.status != HTTPStatus.NO_CONTENT:
+        success["content"] = {"application/json": content}
     responses = {str(method.status): success}
     for code in sorted(_possible_errors(method)):
         text = method.refusals.get(code)
+        if code < 400:
+            responses[str(code)] = _partial_response(str(text))
+            continue
         own = text is not None and text != _ERRORS.get(code)
         responses[str(code)] = _error_response(str(text)) if own else {"$ref": f"#/components/responses/{code}"}
     return responses
@@ -168,6 +173,12 @@ def _possible_errors(method: Method) -> set[int]:
         names_records = "{" in method.path or method.body is not None or any(one.name == "id" for one in method.query)
         codes |= {404} if names_records else set()
     return codes
+
+
+def _partial_response(text: str) -> dict[str, Any]:
+    return _error_response(text) | {
+        "content": {"application/json": {"schema": schema.envelope(PARTIAL, is_error=True)}},
+    }
 
 
 def _error_response(text: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def complete(method: Method) -> Method:
     if method.addition:
         return method
     fact = facts()[method.name]
-    refusals = {int(code): text for code, text in fact.responses.items() if not code.startswith("2")}
+    refusals = {int(code): text for code, text in fact.responses.items() if int(code) != fact.success}
     return replace(
         method,
         group=fact.group,

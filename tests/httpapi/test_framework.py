@@ -13,6 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from httpapi.envelope import Answer, partial, respond
 from httpapi.idempotency import digest_of
 from httpapi.json_body import DEPTH_MAX, read_object
 from rbcore.errors import InvalidRequest
@@ -334,3 +335,24 @@ async def test_no_filter_text_is_a_server_error(house: House) -> None:
         query = {"filter_data": text.encode("utf-8", "surrogatepass")}
         response = await client.get(f"{API}/pool_list", query_string=query, headers=house.headers)
         assert response.status_code in (200, 400), text
+
+
+async def test_a_partial_answer_is_207_and_says_what_was_not_done(house: House) -> None:
+    async with house.app.test_request_context("/"):
+        response = respond(partial([1, 3], {2: "There is no request with id 2."}, "not all"), 200, 7)
+        raw = await response.get_data()
+    assert (response.status_code, response.headers["X-Log-Position"]) == (207, "7")
+    assert msgspec.json.decode(raw) == {
+        "is_error": True,
+        "message": "not all",
+        "data": {"succeeded": [1, 3], "failed": [2]},
+        "errors": {"2": ["There is no request with id 2."]},
+    }
+
+
+async def test_no_content_has_none(house: House) -> None:
+    async with house.app.test_request_context("/"):
+        response = respond(Answer({"ids": [1]}, "declined"), 204, 7)
+        assert await response.get_data() == b""
+    assert response.headers["X-Log-Position"] == "7"
+    assert "Content-Type" not in response.headers
