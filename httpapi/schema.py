@@ -42,6 +42,11 @@ def _text(field: Any) -> Schema:
     return schema
 
 
+def _reference_text(field: Any) -> str:
+    targets = [(field.by, field.to)] + ([(field.or_by, field.or_to)] if field.or_to else [])
+    return ", or ".join(f"`{by}` of a {kind.replace('_', ' ')}" for by, kind in targets) + "."
+
+
 def _computed(field: Any) -> Schema:
     return dict(_COMPUTED[field.kind])
 
@@ -61,7 +66,7 @@ _BY_TYPE: dict[type[Field], Callable[[Any], Schema]] = {
     Choice: lambda field: {"type": "string", "enum": list(field.values)},
     Timestamp: lambda _: {"type": ["string", "null"], "description": TIME_TEXT},
     Interval: lambda _: {"type": "string", "description": "An interval such as `30 days` or `1 year`."},
-    Reference: lambda field: {"type": "string", "description": f"`{field.by}` of a {field.to.replace('_', ' ')}."},
+    Reference: lambda field: {"type": "string", "description": _reference_text(field)},
     TextList: lambda _: {"type": "array", "items": {"type": "string"}},
     JsonObject: lambda _: {"type": "object"},
     Computed: _computed,

@@ -152,6 +152,7 @@ class TaskQueued(Event, frozen=True, gc=False):
     client_id: int
     """Owner of the data; for Restore the client that restores."""
     pool_id: int
+    """A dynamic pool group stands as its id with a minus (``rbcore.destination``)."""
     crypto: str
     priority: int
     storage_duration: str

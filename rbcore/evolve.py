@@ -216,6 +216,7 @@ def _task_queued(state: State, kind: str, id: int, time_ns: int, event: TaskQueu
         requested_backup_type=event.backup_type,
         client_id=event.client_id,
         pool_id=event.pool_id,
+        requested_pool_id=event.pool_id,
         crypto=event.crypto,
         priority=event.priority,
         storage_duration=event.storage_duration,

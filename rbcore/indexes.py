@@ -15,6 +15,8 @@ from rbcore.entities import (
     BackupStrategy,
     Client,
     ClientGroup,
+    DynamicPoolGroup,
+    DynamicPoolGroupRecord,
     Entity,
     FormerClient,
     LibrarySlot,
@@ -24,6 +26,7 @@ from rbcore.entities import (
     MediumChanger,
     PendingRemoval,
     Pool,
+    PoolSubstitution,
     TapeCartridge,
     TapeDrive,
     TapeTask,
@@ -54,6 +57,9 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     LibrarySlot.KIND: lambda slot: (slot.library_id, slot.address),
     TapeCartridge.KIND: lambda cartridge: cartridge.volume_tag,
     BackupStrategy.KIND: lambda strategy: strategy.name,
+    PoolSubstitution.KIND: lambda substitution: substitution.pool,
+    DynamicPoolGroup.KIND: lambda group: group.name,
+    DynamicPoolGroupRecord.KIND: lambda record: (record.dynamic_pool_group, record.pool),
 }
 """Kind -> the key, besides its id, that names one entity of the kind."""
 
@@ -77,6 +83,7 @@ class Indexes:
         "ended_tape_tasks_of_task",
         "groups",
         "online_clients",
+        "records_of_group",
         "slots_of_library",
         "tape_tasks_of_task",
         "tasks_by_status",
@@ -90,6 +97,8 @@ class Indexes:
         """Backup id -> ids of the backups whose parent it is."""
         self.groups: dict[BackupGroup, set[int]] = {}
         self.catalogs_of_pool: dict[int, set[int]] = {}
+        self.records_of_group: dict[int, set[int]] = {}
+        """Dynamic pool group id -> ids of its records."""
         self.backups_on_cartridge: dict[int, set[int]] = {}
         self.cartridges_of_pool: dict[int, set[int]] = {}
         self.slots_of_library: dict[int, set[int]] = {}
@@ -120,6 +129,8 @@ class Indexes:
             self._update_backup(before, after)
         elif kind == "local_catalog":
             _regroup(self.catalogs_of_pool, "pool", before, after)
+        elif kind == "dynamic_pool_group_record":
+            _regroup(self.records_of_group, "dynamic_pool_group", before, after)
         elif kind == "tape_cartridge":
             _regroup(self.cartridges_of_pool, "pool", before, after)
         elif kind == "library_slot":

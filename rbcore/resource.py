@@ -91,6 +91,9 @@ class Reference(Field):
     by: str
     """Column of the target that stands on the wire; ``client`` references stand as ``hostname (hwid)``, which is the target's
     computed column ``client``."""
+    or_to: str = ""
+    """Stream kind of another target that may be named instead, from the same namespace. The entity then holds its id with a minus: -3."""
+    or_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,18 +131,18 @@ class PredicateBuilder:
         condition becomes one on ids, which an index answers and which depends on the row version alone."""
         negated = operator == "!="
         parameters: dict[str, Any] = {}
-        if value == "" and operator in (
-            "=",
-            "!=",
-        ):  # without or with a name: a target that is there, whatever it is called
-            negated, inner = operator == "=", "1"
-        else:
-            inner, parameters = self._target_clause(column, "=" if operator == "!=" else operator, value)
         valid = valid_sql("r", self._at)
-        matching = " UNION ALL ".join(
-            f"SELECT r.id FROM {target.quoted} AS r WHERE {valid} AND {inner}"
-            for target in self._schema.targets_of(column)
-        )
+        selects = []
+        # Without or with a name: a target that is there, whatever it is called.
+        is_about_any = value == "" and operator in ("=", "!=")
+        if is_about_any:
+            negated = operator == "="
+        for target in self._schema.targets_of(column):
+            inner = "1"
+            if not is_about_any:
+                inner, parameters = self._target_clause(target.by, "=" if negated else operator, value)
+            selects.append(f"SELECT {target.sign}r.id AS id FROM {target.table.quoted} AS r WHERE {valid} AND {inner}")
+        matching = " UNION ALL ".join(selects)
         ids = self._lookup(f"{matching} LIMIT {INLINE_IDS_MAX + 1}", {**parameters, "at": self._at})
         if len(ids) <= INLINE_IDS_MAX:
             chosen = self._ids(sorted(ids))
@@ -154,7 +154,7 @@ class PredicateBuilder:
         found = f"t.{column.quoted} IN {chosen}"
         return f"ifnull(NOT ({found}), 1)" if negated else found
 
-    def _target_clause(self, column: Column, operator: Operator, value: str) -> tuple[str, dict[str, Any]]:
+    def _target_clause(self, by: str, operator: Operator, value: str) -> tuple[str, dict[str, Any]]:
         parameters: dict[str, Any] = {}
 
         def bind(bound: Any) -> str:
@@ -162,7 +162,7 @@ class PredicateBuilder:
             parameters[name] = bound
             return f":{name}"
 
-        return f"({text_clause(f'r.{quoted(column.by)}', operator, value, bind)})", parameters
+        return f"({text_clause(f'r.{quoted(by)}', operator, value, bind)})", parameters
 
     def _ids(self, ids: Sequence[int]) -> str:
         """A parenthesised set of ids; a single one without the detour over JSON, so that the planner sees an equality."""
@@ -262,7 +262,8 @@ def holds_sql(table: Table, at: int | None) -> str:
 def shown_name_sql(schema: ViewSchema, column: Column, at: int | None) -> str:
     """Expression for the name that the reference ``column`` of row ``t`` shows; null when there is none, or its target is gone."""
     names = [
-        f"(SELECT r.{quoted(column.by)} FROM {target.quoted} AS r WHERE r.id = t.{column.quoted} AND {valid_sql('r', at)})"
+        f"(SELECT r.{quoted(target.by)} FROM {target.table.quoted} AS r"
+        f" WHERE r.id = {target.sign}t.{column.quoted} AND {valid_sql('r', at)})"
         for target in schema.targets_of(column)
     ]
     return names[0] if len(names) == 1 else f"coalesce({', '.join(names)})"

@@ -86,6 +86,9 @@ class Column:
     """Stream kind a reference points to."""
     by: str = ""
     """Column of the target that stands on the wire."""
+    or_target: str = ""
+    """Stream kind that negative ids point to."""
+    or_by: str = ""
 
     @property
     def quoted(self) -> str:
@@ -210,6 +213,15 @@ class EntityTable(Table):
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table that a reference points to, by the column that stands on the wire. ``sign``: the reference holds the id with it."""
+
+    table: EntityTable
+    by: str
+    sign: str = ""
+
+
 class LinesTable(Table):
     """Lines of one append-only log."""
 
@@ -282,10 +294,13 @@ class ViewSchema:
         self._revision = revision
         self.fingerprint = self._fingerprint()
 
-    def targets_of(self, column: Column) -> tuple[EntityTable, ...]:
+    def targets_of(self, column: Column) -> tuple[Target, ...]:
         """Tables that know the name a reference shows; the first one that has the id at the position in question says."""
         kinds = (column.target, FORMER_CLIENT_KIND) if column.target == CLIENT_KIND else (column.target,)
-        return tuple(self.entities[kind] for kind in kinds if column.by in self.entities[kind].columns)
+        found = [Target(self.entities[kind], column.by) for kind in kinds if column.by in self.entities[kind].columns]
+        if column.or_target:
+            found.append(Target(self.entities[column.or_target], column.or_by, sign="-"))
+        return tuple(found)
 
     def create_tables_sql(self) -> list[str]:
         position = f"CREATE TABLE {POSITION_TABLE} (one INTEGER PRIMARY KEY, position INTEGER NOT NULL, fingerprint TEXT NOT NULL)"
@@ -296,7 +311,13 @@ class ViewSchema:
 
     def _fingerprint(self) -> str:
         meaning = [
-            (table.name, [(one.name, one.kind.name, one.source, one.target, one.by) for one in table.columns.values()])
+            (
+                table.name,
+                [
+                    (one.name, one.kind.name, one.source, one.target, one.by, one.or_target, one.or_by)
+                    for one in table.columns.values()
+                ],
+            )
             for table in self.tables.values()
         ]
         text = repr((LAYOUT, self._revision, self.create_tables_sql(), self.create_indexes_sql(), meaning))
@@ -307,12 +328,17 @@ class ViewSchema:
             for column in table.columns.values():
                 if column.kind is not Kind.REFERENCE:
                     continue
-                target = self.entities.get(column.target)
-                shown = target.columns.get(column.by) if target else None
-                if target is None:
-                    raise ValueError(f"{table.name}.{column.name} refers to {column.target!r}, which is not declared")
-                if shown is None or shown.kind is not Kind.TEXT:
-                    raise ValueError(f"{table.name}.{column.name} is shown by {column.by!r}, which is no text")
+                self._check_target(f"{table.name}.{column.name}", column.target, column.by)
+                if column.or_target:
+                    self._check_target(f"{table.name}.{column.name}", column.or_target, column.or_by)
+
+    def _check_target(self, subject: str, kind: str, by: str) -> None:
+        target = self.entities.get(kind)
+        shown = target.columns.get(by) if target else None
+        if target is None:
+            raise ValueError(f"{subject} refers to {kind!r}, which is not declared")
+        if shown is None or shown.kind is not Kind.TEXT:
+            raise ValueError(f"{subject} is shown by {by!r}, which is no text")
 
 
 def current_index(table: str, column: str) -> str:
@@ -347,6 +373,8 @@ def _column(field: declared.Field) -> Column:
         in_list=field.in_list,
         target=field.to if isinstance(field, declared.Reference) else "",
         by=field.by if isinstance(field, declared.Reference) else "",
+        or_target=field.or_to if isinstance(field, declared.Reference) else "",
+        or_by=field.or_by if isinstance(field, declared.Reference) else "",
     )
 
 

@@ -166,9 +166,13 @@ def _reference(state: State, field: Reference, value: Any) -> int:
     if field.to == Client.KIND:
         return client_named(state, key).id
     found = state.by_key(ENTITIES[field.to], key)
-    if found is None:
-        raise Unacceptable(f"there is no {field.to.replace('_', ' ')} '{key}'")
-    return found.id
+    if found is not None:
+        return found.id
+    other = state.by_key(ENTITIES[field.or_to], key) if field.or_to else None
+    if other is not None:
+        return -other.id
+    kinds = " or ".join(kind.replace("_", " ") for kind in (field.to, field.or_to) if kind)
+    raise Unacceptable(f"there is no {kinds} '{key}'")
 
 
 def client_named(state: State, name: str) -> Client:

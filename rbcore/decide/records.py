@@ -17,7 +17,18 @@ from rbcore.decide import clients, repository, tasks
 from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.fields import accept_all, invalid
 from rbcore.decide.tape_libraries import end_library
-from rbcore.entities import Backup, Client, Entity, LocalCatalog, PendingRemoval, TapeLibrary, Task
+from rbcore.destination import members_of
+from rbcore.entities import (
+    Backup,
+    Client,
+    DynamicPoolGroup,
+    DynamicPoolGroupRecord,
+    Entity,
+    LocalCatalog,
+    PendingRemoval,
+    TapeLibrary,
+    Task,
+)
 from rbcore.errors import NotFound, Refused
 from rbcore.events import BackupBytesRemoved, RecordChanged, RecordCreated, RecordDeleted
 from rbcore.resource import Resource
@@ -96,6 +107,9 @@ def _end(draft: Draft, entity: Entity) -> None:
         for removal in draft.state.all(PendingRemoval):
             if removal.local_catalog_id == entity.id:
                 draft.add(Backup, removal.id, BackupBytesRemoved(0))
+    elif isinstance(entity, DynamicPoolGroup):
+        for record in members_of(draft.state, entity.id):
+            draft.add(DynamicPoolGroupRecord, record.id, RecordDeleted())
     elif isinstance(entity, TapeLibrary):
         end_library(draft, entity)
     draft.add(entity.KIND, entity.id, RecordDeleted())

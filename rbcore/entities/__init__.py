@@ -13,7 +13,15 @@ from rbcore.entities.access import ClientGroup, LoginFailures, User, UserGroup
 from rbcore.entities.base import Entity
 from rbcore.entities.clients import Client, FormerClient, UnauthorisedClient
 from rbcore.entities.schedule import BackupStrategy
-from rbcore.entities.storage import LocalCatalog, MediaServer, Pool
+from rbcore.entities.storage import (
+    ClientDefinedStorage,
+    DynamicPoolGroup,
+    DynamicPoolGroupRecord,
+    LocalCatalog,
+    MediaServer,
+    Pool,
+    PoolSubstitution,
+)
 from rbcore.entities.tape import LibrarySlot, MediumChanger, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
 from rbcore.entities.tasks import Backup, BackupPart, PendingRemoval, Task
 
@@ -26,6 +34,10 @@ ENTITIES: dict[str, type[Entity]] = {
         MediaServer,
         Pool,
         LocalCatalog,
+        PoolSubstitution,
+        DynamicPoolGroup,
+        DynamicPoolGroupRecord,
+        ClientDefinedStorage,
         UnauthorisedClient,
         Client,
         FormerClient,
@@ -50,7 +62,10 @@ __all__ = [
     "BackupPart",
     "BackupStrategy",
     "Client",
+    "ClientDefinedStorage",
     "ClientGroup",
+    "DynamicPoolGroup",
+    "DynamicPoolGroupRecord",
     "Entity",
     "FormerClient",
     "LibrarySlot",
@@ -60,6 +75,7 @@ __all__ = [
     "MediumChanger",
     "PendingRemoval",
     "Pool",
+    "PoolSubstitution",
     "TapeCartridge",
     "TapeDrive",
     "TapeLibrary",

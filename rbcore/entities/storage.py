@@ -40,3 +40,48 @@ class LocalCatalog(Entity, frozen=True, kw_only=True):
     path: str
     pool: int
     description: str = ""
+
+
+class PoolSubstitution(Entity, frozen=True, kw_only=True):
+    """Where a backup goes that its pool cannot take."""
+
+    KIND = "pool_substitution"
+    pool: int
+    substitution: int
+
+
+class DynamicPoolGroup(Entity, frozen=True, kw_only=True):
+    """Pools among which the least loaded takes a backup. 0 in a limit of block operations: it is not looked at."""
+
+    KIND = "dynamic_pool_group"
+    name: str
+    max_pool_tasks: int = 10
+    max_media_server_tasks: int = 10
+    max_cpu_usage: int = 80
+    """Percent of all processors of the media server."""
+    max_in_block_operations: int = 0
+    """Per second, written to the media server's block devices."""
+    max_out_block_operations: int = 0
+    """Per second, read from them."""
+    calculation_period: int = 10
+    """Seconds over which load is averaged."""
+    description: str = ""
+
+
+class DynamicPoolGroupRecord(Entity, frozen=True, kw_only=True):
+    """A pool in a dynamic pool group."""
+
+    KIND = "dynamic_pool_group_record"
+    dynamic_pool_group: int
+    pool: int
+    enabled: bool = True
+
+
+class ClientDefinedStorage(Entity, frozen=True, kw_only=True):
+    """Storage that a client's module writes to by itself; the server keeps the metadata."""
+
+    KIND = "client_defined_storage"
+    pool: int
+    metadata_fs_pool: int
+    name: str = ""
+    description: str = ""

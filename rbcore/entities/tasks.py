@@ -22,6 +22,9 @@ class Task(Entity, frozen=True, kw_only=True):
     requested_backup_type: str = ""
     client_id: int = 0
     pool_id: int = 0
+    """Of a backup that waits to be assigned: as ``requested_pool_id``. Afterwards the pool that was chosen."""
+    requested_pool_id: int = 0
+    """As asked for: a pool, or a dynamic pool group as its id with a minus (``rbcore.destination``)."""
     media_server_id: int = 0
     local_catalog_id: int = 0
     library_id: int = 0

@@ -10,6 +10,8 @@ from __future__ import annotations
 from rbcore.resource import Resource, table_of
 from rbcore.resources.access import CLIENT_GROUPS, USER_GROUPS, USERS
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
+from rbcore.resources.devices import CLIENT_DEFINED_STORAGES
+from rbcore.resources.pool_choice import DYNAMIC_POOL_GROUPS, DYNAMIC_POOL_GROUPS_RECORDS, POOL_SUBSTITUTION
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
 from rbcore.resources.repository import REPOSITORY
 from rbcore.resources.schedule import BACKUP_STRATEGIES
@@ -24,6 +26,10 @@ RESOURCES: tuple[Resource, ...] = (
     MEDIA_SERVERS,
     POOL_LIST,
     STORAGE_LOCAL_CATALOGS,
+    CLIENT_DEFINED_STORAGES,
+    POOL_SUBSTITUTION,
+    DYNAMIC_POOL_GROUPS,
+    DYNAMIC_POOL_GROUPS_RECORDS,
     TASK_QUEUE,
     REPOSITORY,
     *TAPE,

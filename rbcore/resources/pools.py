@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rbcore.entities import Client, Entity, LocalCatalog, MediaServer, Pool, TapeCartridge, TapeLibrary
+from rbcore.destination import in_one_namespace
+from rbcore.entities import (
+    Client,
+    ClientDefinedStorage,
+    DynamicPoolGroup,
+    DynamicPoolGroupRecord,
+    Entity,
+    LocalCatalog,
+    MediaServer,
+    Pool,
+    PoolSubstitution,
+    TapeCartridge,
+    TapeLibrary,
+)
 from rbcore.media import named
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Resource, Text
 from rbcore.resources.common import KEEPERS_OF_STORAGE, counted, ids_of, is_protected, keeps_its_name, unique
@@ -42,12 +55,6 @@ def _only_what_fits_the_type(state: State, values: dict[str, Any]) -> dict[str, 
     else:
         kept.update(algorithm=None, hash_length=None, block_size=None, meta_data_pool=0)
     return kept
-
-
-def _type_can_be_made(state: State, id: int, values: Mapping[str, Any]) -> str | None:
-    if values["pool_type"] == PoolType.CLOUD and not id:
-        return "pool_type: pools of the type Cloud cannot be made in this release"
-    return None
 
 
 def _deduplication_fits(state: State, id: int, values: Mapping[str, Any]) -> str | None:
@@ -90,7 +97,9 @@ def _has_libraries(state: State, pool: Entity) -> str | None:
 
 
 def _has_tasks(state: State, pool: Entity) -> str | None:
-    tasks = [task for task in state.active_tasks() if pool.id in (task.pool_id, task.target_pool_id)]
+    tasks = [
+        task for task in state.active_tasks() if pool.id in (task.pool_id, task.target_pool_id, task.requested_pool_id)
+    ]
     return f"tasks that have not ended need it (ids {ids_of(tasks)})" if tasks else None
 
 
@@ -102,6 +111,21 @@ def _is_pool_of_clients(state: State, pool: Entity) -> str | None:
 def _keeps_metadata(state: State, pool: Entity) -> str | None:
     pools = [one for one in state.all(Pool) if one.meta_data_pool == pool.id]
     return f"it keeps the metadata of other pools (ids {ids_of(pools)})" if pools else None
+
+
+def _is_in_substitutions(state: State, pool: Entity) -> str | None:
+    found = [one for one in state.all(PoolSubstitution) if pool.id in (one.pool, one.substitution)]
+    return f"pool substitutions name it (ids {ids_of(found)})" if found else None
+
+
+def _is_in_groups(state: State, pool: Entity) -> str | None:
+    found = [one for one in state.all(DynamicPoolGroupRecord) if one.pool == pool.id]
+    return f"it is in dynamic pool groups (dynamic_pool_groups_records {ids_of(found)})" if found else None
+
+
+def _has_client_storages(state: State, pool: Entity) -> str | None:
+    found = [one for one in state.all(ClientDefinedStorage) if pool.id in (one.pool, one.metadata_fs_pool)]
+    return f"client-defined storages name it (ids {ids_of(found)})" if found else None
 
 
 POOL_LIST = Resource(
@@ -125,7 +149,8 @@ POOL_LIST = Resource(
             required=True,
             values=(*DESTINATION_STORAGE_TYPES, *POOL_TYPE_SYNONYMS),
             example="File system",
-            description="Never changes. 'Tape library' is a synonym of 'Tape library, LTFS'.",
+            description="Never changes. 'Tape library' is a synonym of 'Tape library, LTFS'. This release writes to pools of the types "
+            "File system and Tape library; the others can be managed, and no task goes there.",
         ),
         Reference(
             name="media_server",
@@ -184,7 +209,7 @@ POOL_LIST = Resource(
     prepare=_only_what_fits_the_type,
     rules=(
         unique(Pool.KIND, "pool_name", "pool"),
-        _type_can_be_made,
+        in_one_namespace("pool_name", DynamicPoolGroup, "pool group"),
         _deduplication_fits,
         keeps_its_name(Pool.KIND, "pool_name", "pool"),
     ),
@@ -197,6 +222,9 @@ POOL_LIST = Resource(
         _has_tasks,
         _is_pool_of_clients,
         _keeps_metadata,
+        _is_in_substitutions,
+        _is_in_groups,
+        _has_client_storages,
     ),
     deletable=True,
     manage=KEEPERS_OF_STORAGE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rbcore.entities import Client, LocalCatalog, MediaServer, Pool, Task
+from rbcore.entities import Client, DynamicPoolGroup, LocalCatalog, MediaServer, Pool, Task
 from rbcore.resource import (
     Boolean,
     Choice,
@@ -33,7 +33,15 @@ TASK_QUEUE = Resource(
         Text(name="resource_type"),
         Reference(name="client", attribute="client_id", to=Client.KIND, by="client"),
         Reference(name="hwid", attribute="client_id", to=Client.KIND, by="hwid"),
-        Reference(name="pool", attribute="pool_id", to=Pool.KIND, by="pool_name"),
+        Reference(
+            name="pool",
+            attribute="pool_id",
+            to=Pool.KIND,
+            by="pool_name",
+            or_to=DynamicPoolGroup.KIND,
+            or_by="name",
+            description="The pool that was chosen; before that, what was asked for.",
+        ),
         Reference(name="media_server", attribute="media_server_id", to=MediaServer.KIND, by="hostname"),
         Integer(name="priority", maximum=PRIORITY_MAX),
         Choice(name="crypto", values=CRYPTO),
@@ -62,6 +70,16 @@ TASK_QUEUE = Resource(
             description="The task this one repeats.",
         ),
         Choice(name="requested_backup_type", values=BACKUP_TYPES, in_list=False),
+        Reference(
+            name="requested_pool",
+            attribute="requested_pool_id",
+            to=Pool.KIND,
+            by="pool_name",
+            or_to=DynamicPoolGroup.KIND,
+            or_by="name",
+            in_list=False,
+            description="Pool or dynamic pool group that was asked for.",
+        ),
         Computed(
             name="parent_archive_id",
             of=lambda task: task.parent_backup_id or None,

@@ -153,9 +153,12 @@ def test_names_are_unique_and_references_go_by_name(world: World) -> None:
     assert "belongs to a File system pool" in refused.value.errors["pool"][0]
 
 
-def test_cloud_pools_are_refused(world: World) -> None:
-    with pytest.raises(InvalidRequest, match="pool_type"):
-        create(world, "pool_list", pool_name="cloud", pool_type="Cloud")
+@pytest.mark.parametrize("pool_type", ["Cloud", "Block device", "Client defined"])
+def test_pools_without_a_data_plane_can_be_managed(world: World, pool_type: str) -> None:
+    made = create(world, "pool_list", pool_name="later", pool_type=pool_type, meta_data_pool="Default")
+    assert pool(world, made).pool_type == pool_type
+    change(world, "pool_list", made, pool_name="much later")
+    world.run(DeleteRecords(resource="pool_list", ids=[made]))
 
 
 @pytest.mark.parametrize("path", ["relative", "", "/a/../b", "/a/", "/a//b", "/srv/default/inner", "/srv", "/nul\0"])

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from eventlog.port import EventLog
-from rbcore.entities import Backup, Client, LocalCatalog, Pool, Task, UnauthorisedClient
+from rbcore.entities import Backup, Client, DynamicPoolGroup, LocalCatalog, Pool, Task, UnauthorisedClient
 from rbcore.events import (
     BackupDeleted,
     BackupRecorded,
@@ -69,7 +69,7 @@ class History:
         self.record("pool/1", RecordCreated({"pool_name": "Default", "pool_type": "File system", "media_server": 1}))
         self.record("local_catalog/1", RecordCreated({"path": "/default", "pool": 1}))
         self._makers: tuple[Callable[[], None], ...] = (
-            self._pool, self._pool_changed, self._pool_deleted, self._catalog,
+            self._pool, self._pool_changed, self._pool_deleted, self._catalog, self._group, self._group_changed,
             self._client_appeared, self._client_authorised, self._client_revoked, self._client_session,
             self._task, self._task, self._task_assigned, self._task_status, self._task_status, self._task_noted,
             self._task_removed, self._backup, self._backup_verified, self._backup_kept, self._backup_deleted,
@@ -125,6 +125,17 @@ class History:
         if pool:
             self.record(f"pool/{pool.id}", RecordDeleted())
 
+    def _group(self) -> None:
+        number = self.state.next_id(DynamicPoolGroup)
+        self.record(f"dynamic_pool_group/{number}", RecordCreated({"name": f"{self._word()}-group{number}"}))
+
+    def _group_changed(self) -> None:
+        group = self._one(DynamicPoolGroup, lambda one: self.random.random() < 0.5)
+        if group and self.random.random() < 0.3:
+            self.record(f"dynamic_pool_group/{group.id}", RecordDeleted())
+        elif group:
+            self.record(f"dynamic_pool_group/{group.id}", RecordChanged({"name": f"{self._word()}-{group.id}"}))
+
     def _catalog(self) -> None:
         number = self.state.next_id(LocalCatalog)
         fields = {"path": f"/catalog/{number}", "pool": self._one(Pool).id, "description": self._word()}
@@ -167,13 +178,14 @@ class History:
 
     def _task(self) -> None:
         client, pool = self._one(Client), self._one(Pool)
+        group = self._one(DynamicPoolGroup, lambda one: self.random.random() < 0.2)
         event = TaskQueued(
             task_type=self.random.choice(TASK_TYPES),
             resource_type="File system",
             resource=f"/{self._word()}",
             backup_type="full",
             client_id=client.id if client else 0,
-            pool_id=pool.id if pool else 0,
+            pool_id=-group.id if group else pool.id if pool else 0,
             crypto=self.random.choice(CRYPTO),
             priority=self.random.choice((1, 100, 2**40)),
             storage_duration="1 year",
@@ -187,7 +199,7 @@ class History:
     def _task_assigned(self) -> None:
         task = self._one(Task, lambda one: one.status == TaskStatus.NEW)
         if task:
-            event = TaskAssigned(1, task.pool_id, 1, "full", 0, f"{task.id:032x}", "fits", ["tape: no drive"])
+            event = TaskAssigned(1, abs(task.pool_id), 1, "full", 0, f"{task.id:032x}", "fits", ["tape: no drive"])
             self.record(f"task/{task.id}", event)
 
     def _task_status(self) -> None:
@@ -215,7 +227,7 @@ class History:
         number = self.state.next_id(Backup)
         event = BackupRecorded(
             archive=f"{number:032x}", ref_id=0, client_id=task.client_id, resource_type="File system", resource="/etc",
-            backup_type="full", pool_id=task.pool_id, local_catalog_id=1, media_server_id=1, task_id=task.id,
+            backup_type="full", pool_id=abs(task.pool_id), local_catalog_id=1, media_server_id=1, task_id=task.id,
             started_ns=self.time_ns - 5, archive_size=self.random.randrange(10**12), data_size=1, files=1, problems=0,
             blocks=1, root="ab", signature="", crypto="nocrypt", compression="fast", key_id="", store_until_ns=0,
         )  # fmt: skip

@@ -52,14 +52,15 @@ def wire_value(field: declared.Field, held: Any, state: State, resources: Sequen
 
 
 def shown_name(field: declared.Reference, id: int, state: State, resources: Sequence[Resource]) -> Any:
-    target = next(one for one in resources if one.kind == field.to)
-    entity = state.tables[field.to].get(id)
+    kind, by, number = (field.or_to, field.or_by, -id) if id < 0 else (field.to, field.by, id)
+    target = next(one for one in resources if one.kind == kind)
+    entity = state.tables[kind].get(number)
     if entity is None and field.to == "client":
         former = state.tables["former_client"].get(id)
         if former is None:
             return None
         return {"client": f"{former.hostname} ({former.hwid})", "hwid": former.hwid}[field.by]
-    return None if entity is None else held_by(target.field(field.by), entity)
+    return None if entity is None else held_by(target.field(by), entity)
 
 
 def held_by(field: declared.Field, entity: Any) -> Any:
