@@ -13,10 +13,10 @@ import trio
 from argon2 import Parameters, PasswordHasher, profiles
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from rbcore import passwords
 from rbcore.errors import InvalidRequest, NotFound, Unavailable
 from rbcore.ports import Randomness, Threads, Volume
 
-PASSWORD_BYTES_MAX = 1024
 VERIFICATIONS_MAX = 2
 """At once: 64 MiB each with the default parameters."""
 WAITING_MAX = 64
@@ -60,8 +60,8 @@ class VolumeCredentials:
 
     async def create(self, password: str) -> str:
         secret = password.encode()
-        if not 0 < len(secret) <= PASSWORD_BYTES_MAX:
-            sentence = f"A password has between 1 and {PASSWORD_BYTES_MAX} bytes."
+        if not 0 < len(secret) <= passwords.BYTES_MAX:
+            sentence = f"A password has between 1 and {passwords.BYTES_MAX} bytes."
             raise InvalidRequest("Bad request", errors={"password": [sentence]})
         credential_id = self._randomness.token_bytes(16).hex()
         salt = self._randomness.token_bytes(16)
@@ -81,10 +81,10 @@ class VolumeCredentials:
         def work() -> bool:
             known = self._read(credential_id)
             try:
-                self._hasher.verify(known or self._nobody, secret[:PASSWORD_BYTES_MAX])
+                self._hasher.verify(known or self._nobody, secret[: passwords.BYTES_MAX])
             except (VerificationError, InvalidHashError):
                 return False
-            return known is not None and len(secret) <= PASSWORD_BYTES_MAX
+            return known is not None and len(secret) <= passwords.BYTES_MAX
 
         async with self._turns:
             return await self._threads.run(work)

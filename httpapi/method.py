@@ -22,6 +22,8 @@ Handler = Callable[[Call], Awaitable[Answer]]
 Schema = dict[str, Any]
 
 EVERYBODY = frozenset({"superuser", "supervisor", "maintainer", "administrator", "strategy_administrator"})
+ANY_USER = frozenset({"any user"})
+"""Whoever is signed in, also without a role. Not a role itself."""
 MANAGERS = frozenset({"superuser", "supervisor"})
 
 

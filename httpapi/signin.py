@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from httpapi.call import Call, Caller
+from httpapi.method import ANY_USER
 from httpapi.services import Services
 from httpapi.tokens import Family, TokenPair, verification_failed
 from rbcore.commands import NoteAccessDenied, NoteLogin
@@ -56,7 +57,7 @@ def user_of(state: State, family: Family) -> User | None:
 
 async def check_role(call: Call, roles: frozenset[str]) -> None:
     """Raises ``AccessDenied`` when none of the caller's roles may use the method; the refusal is recorded."""
-    if not roles.isdisjoint(call.caller.roles):
+    if roles == ANY_USER or not roles.isdisjoint(call.caller.roles):
         return
     name = call.caller.name
     command = NoteAccessDenied(user_name=name, method=call.verb, path=call.path, address=call.address)

@@ -91,8 +91,33 @@ class AddBuiltIns(Command, frozen=True, kw_only=True):
 
 
 class SetCredential(Command, frozen=True, kw_only=True):
+    """Reply data as that of ``ChangeUser``."""
+
     user_id: int
     credential_id: str
+
+
+# --- users ----------------------------------------------------------------------------------------------------------
+
+
+class CreateUser(Command, frozen=True, kw_only=True):
+    """POST users: the record, its password's name in the secrets store, and the first role with what that is limited to (names)."""
+
+    fields: dict[str, Any]
+    credential_id: str
+    role: str = ""
+    """Empty: none yet."""
+    client_group: str = ""
+    media_server: str = ""
+
+
+class ChangeUser(Command, frozen=True, kw_only=True):
+    """Reply data of a new password: ``{"former_credential_id": ...}``, a hash that is needed no longer."""
+
+    user_id: int
+    changes: dict[str, Any]
+    credential_id: str = ""
+    """Of a new password; empty: it stays."""
 
 
 # --- clients ---------------------------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ from rbcore.events import (
     TaskRemoved,
     TaskStatusChanged,
 )
+from rbcore.indexes import ASSIGNMENTS
+from rbcore.roles import roles_of
 from rbcore.state import State, Undo
 from rbcore.task import GIVEN_OUT
 from rbcore.vocabulary import RUNNING_STATUSES, TERMINAL_STATUSES, TaskStatus
@@ -100,6 +102,8 @@ def _record_created(state: State, kind: str, id: int, time_ns: int, event: Recor
     if "created_ns" in entity.__struct_fields__:
         values["created_ns"] = time_ns
     undos = [state.replace(kind, id, msgspec.convert(values, entity))]
+    if kind in ASSIGNMENTS:
+        undos += _roles_change(state, state.tables[kind][id].user)
     return [*undos, *evolve_tape.cartridge_registered(state, id)] if kind == TapeCartridge.KIND else undos
 
 
@@ -116,7 +120,16 @@ def _record_deleted(state: State, kind: str, id: int, time_ns: int, event: Recor
         undos += evolve_tape.cartridge_forgotten(state, before)
     elif isinstance(before, LibrarySlot):
         undos += evolve_tape.slot_gone(state, before)
+    elif kind in ASSIGNMENTS:
+        undos += _roles_change(state, before.user)
     return undos
+
+
+def _roles_change(state: State, user_id: int) -> list[Undo]:
+    """A user's roles follow from what gives them, so that his own record shows them, now and in the past."""
+    user = _get(state, User, user_id)
+    roles = roles_of(state, user)
+    return [] if roles == user.roles else [state.replace(User.KIND, user_id, changed(user, roles=roles))]
 
 
 # --- clients ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbcore.entities import (
+    Administrator,
     Backup,
     BackupStrategy,
     Client,
@@ -22,11 +23,14 @@ from rbcore.entities import (
     LibrarySlot,
     LocalCatalog,
     LoginFailures,
+    Maintainer,
     MediaServer,
     MediumChanger,
     PendingRemoval,
     Pool,
     PoolSubstitution,
+    StrategyAdministrator,
+    Supervisor,
     TapeCartridge,
     TapeDrive,
     TapeTask,
@@ -42,6 +46,10 @@ _ACTIVE = frozenset(ACTIVE_TAPE_TASK_STATUSES)
 KEYS: dict[str, Callable[[Any], Any]] = {
     User.KIND: lambda user: user.username,
     UserGroup.KIND: lambda group: group.groupname,
+    Supervisor.KIND: lambda role: role.user,
+    Maintainer.KIND: lambda role: (role.media_server, role.user),
+    Administrator.KIND: lambda role: (role.client_group, role.user),
+    StrategyAdministrator.KIND: lambda role: (role.strategy, role.user),
     ClientGroup.KIND: lambda group: group.name,
     MediaServer.KIND: lambda server: server.hostname,
     Pool.KIND: lambda pool: pool.pool_name,
@@ -63,6 +71,9 @@ KEYS: dict[str, Callable[[Any], Any]] = {
 }
 """Kind -> the key, besides its id, that names one entity of the kind."""
 
+ASSIGNMENTS = frozenset({Supervisor.KIND, Maintainer.KIND, Administrator.KIND, StrategyAdministrator.KIND})
+"""Kinds that give a user a role."""
+
 BackupGroup = tuple[int, str, str]
 """Client id, resource type, canonical resource: backups that may form chains with each other."""
 
@@ -73,6 +84,7 @@ class Indexes:
     __slots__ = (
         "_backups",
         "active_tape_tasks",
+        "assignments_of_user",
         "backups_on_cartridge",
         "by_key",
         "cartridges_of_pool",
@@ -93,6 +105,8 @@ class Indexes:
         self.by_key: dict[str, dict[Any, int]] = {kind: {} for kind in KEYS}
         self.tasks_by_status: dict[str, set[int]] = {status: set() for status in TASK_STATUSES}
         self.online_clients: set[int] = set()
+        self.assignments_of_user: dict[int, set[tuple[str, int]]] = {}
+        """User id -> kinds and ids of what gives him roles."""
         self.children: dict[int, set[int]] = {}
         """Backup id -> ids of the backups whose parent it is."""
         self.groups: dict[BackupGroup, set[int]] = {}
@@ -139,6 +153,11 @@ class Indexes:
             _regroup(self.drives_of_library, "library_id", before, after)
         elif kind == "tape_task":
             self._update_tape_task(before, after)
+        elif kind in ASSIGNMENTS:
+            if before is not None:
+                _remove(self.assignments_of_user, before.user, (kind, before.id))
+            if after is not None:
+                self.assignments_of_user.setdefault(after.user, set()).add((kind, after.id))
         elif kind == "client":
             if before is not None:
                 self.online_clients.discard(before.id)
@@ -236,7 +255,7 @@ def _regroup(groups: dict[int, set[int]], attribute: str, before: Entity | None,
         groups.setdefault(getattr(after, attribute), set()).add(after.id)
 
 
-def _remove(sets: dict[Any, set[int]], key: Any, id: int) -> None:
+def _remove(sets: dict[Any, set[Any]], key: Any, id: Any) -> None:
     members = sets.get(key)
     if members is not None:
         members.discard(id)

@@ -25,11 +25,25 @@ from httpapi.rubackup import (
     tape_rows,
     tape_slots,
     tasks,
+    users,
 )
 from httpapi.rubackup.catalogue import complete, documented
 from rbcore.resources import RESOURCES
 
-_MODULES = (auth, server, clients, pools, tasks, journals, repository, dictionaries, tape, tape_slots, tape_drives)
+_MODULES = (
+    auth,
+    server,
+    clients,
+    pools,
+    tasks,
+    journals,
+    repository,
+    dictionaries,
+    tape,
+    tape_slots,
+    tape_drives,
+    users,
+)
 _OVERRIDES: dict[str, dict[str, Handler]] = {"task_queue": tasks.OVERRIDES, "repository": repository.OVERRIDES}
 _ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = {
     "task_queue": tasks.show_progress,

@@ -29,6 +29,7 @@ from rbcore.decide.tape_libraries import DECIDERS as TAPE_LIBRARIES
 from rbcore.decide.tape_moves import DECIDERS as TAPE_MOVES
 from rbcore.decide.tape_tasks import DECIDERS as TAPE_TASKS
 from rbcore.decide.tasks import DECIDERS as TASKS
+from rbcore.decide.users import DECIDERS as USERS
 from rbcore.state import State
 
 _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
@@ -46,6 +47,7 @@ _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     **TAPE_CARTRIDGES,
     **TAPE_TASKS,
     **ACCESS,
+    **USERS,
 }
 assert set(Command.__subclasses__()) == set(_DECIDERS), "every command is decided"
 

@@ -59,9 +59,11 @@ def _add_built_ins(draft: Draft) -> None:
 def set_credential(state: State, command: SetCredential, context: Context) -> Decision:
     user = get(state, User, command.user_id, "user")
     draft = Draft(state)
+    data = {}
     if user.credential_id != command.credential_id:
         draft.add(User, user.id, RecordChanged({"credential_id": command.credential_id}))
-    return draft.decision(ids=[user.id])
+        data["former_credential_id"] = user.credential_id
+    return draft.decision(ids=[user.id], data=data)
 
 
 DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {

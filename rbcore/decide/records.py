@@ -1,21 +1,17 @@
 """Records of declared resources: create, change and delete, all from the declaration.
 
-- Create: a field that ``create`` does not name is ignored when the resource has it (manual, 2.6) and refused when it has not.
-- Change: immutable fields are ignored, never applied; only what differs is recorded.
-- Delete: all or nothing. Kinds whose deletion means more than the end of a record have a decider of their own.
+What a body comes to is ``rbcore.decide.declared``. A delete is all or nothing. Kinds whose deletion means more than the end of a record have a decider of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from rbcore.commands import ChangeRecord, Command, Context, CreateRecord, DeleteBackups, DeleteRecords, RemoveTasks
-from rbcore.decide import clients, repository, tasks
+from rbcore.decide import clients, repository, tasks, users
 from rbcore.decide.decision import Decision, Draft, get, get_all
-from rbcore.decide.fields import accept_all, invalid
+from rbcore.decide.declared import changed_values, new_values
 from rbcore.decide.tape_libraries import end_library
 from rbcore.destination import members_of
 from rbcore.entities import (
@@ -28,6 +24,7 @@ from rbcore.entities import (
     PendingRemoval,
     TapeLibrary,
     Task,
+    User,
 )
 from rbcore.errors import NotFound, Refused
 from rbcore.events import BackupBytesRemoved, RecordChanged, RecordCreated, RecordDeleted
@@ -40,13 +37,7 @@ def create(state: State, command: CreateRecord, context: Context) -> Decision:
     resource = _resource(command.resource)
     if not resource.create:
         raise Refused(f"A {resource.noun} is not made by a request.")
-    wanted = [resource.field(name) for name in resource.create]
-    known = {one.name for one in resource.fields} - set(resource.create)
-    given = {name: value for name, value in command.fields.items() if name not in known}
-    values = accept_all(state, wanted, given, subject=resource.title, creating=True)
-    if resource.prepare is not None:
-        values = resource.prepare(state, values)
-    _check_rules(resource, state, 0, values)
+    values = new_values(resource, state, command.fields)
     draft = Draft(state)
     new_id = draft.take_id(resource.entity)
     draft.add(resource.kind, new_id, RecordCreated(values))
@@ -57,16 +48,7 @@ def create(state: State, command: CreateRecord, context: Context) -> Decision:
 def change(state: State, command: ChangeRecord, context: Context) -> Decision:
     resource = _resource(command.resource)
     entity = get(state, resource.entity, command.id, resource.noun)
-    changeable = [resource.field(name) for name in resource.change]
-    immutable = {"id", *(one.name for one in resource.fields)} - set(resource.change)
-    given = {name: value for name, value in command.changes.items() if name not in immutable}
-    accepted = accept_all(state, changeable, given, subject=resource.title, creating=False)
-    before = msgspec.structs.asdict(entity)
-    after = {**before, **accepted}
-    if resource.prepare is not None:
-        after = resource.prepare(state, after)
-    _check_rules(resource, state, entity.id, after)
-    changes = {name: value for name, value in after.items() if value != before[name]}
+    changes = changed_values(resource, state, entity, command.changes)
     draft = Draft(state)
     if changes:
         draft.add(resource.kind, entity.id, RecordChanged(changes))
@@ -122,22 +104,12 @@ def _resource(name: str) -> Resource:
     return resource
 
 
-def _check_rules(resource: Resource, state: State, id: int, values: Mapping[str, Any]) -> None:
-    """Raise ``InvalidRequest`` with the sentences of all broken rules, each at its field."""
-    names = {one.name for one in resource.fields}
-    errors: dict[str, list[str]] = {}
-    for rule in resource.rules:
-        sentence = rule(state, id, values)
-        if sentence is not None:
-            field = sentence.partition(":")[0]
-            errors.setdefault(field if field in names else "_schema", []).append(sentence)
-    if errors:
-        raise invalid(resource.title, errors)
-
-
 _DELETED_OTHERWISE: dict[str, Callable[[State, Sequence[int], Context], Decision]] = {
     Client.KIND: lambda state, ids, context: clients.revoke(
         state, ids, lambda entities: refuse_deletion(by_name["clients"], state, entities)
+    ),
+    User.KIND: lambda state, ids, context: users.delete_users(
+        state, ids, context, lambda entities: refuse_deletion(by_name["users"], state, entities)
     ),
     Task.KIND: lambda state, ids, context: tasks.remove(state, RemoveTasks(ids=list(ids)), context),
     Backup.KIND: lambda state, ids, context: repository.delete(state, DeleteBackups(ids=list(ids)), context),

@@ -9,7 +9,16 @@ with it (``rbcore.decide``).
 
 from __future__ import annotations
 
-from rbcore.entities.access import ClientGroup, LoginFailures, User, UserGroup
+from rbcore.entities.access import (
+    Administrator,
+    ClientGroup,
+    LoginFailures,
+    Maintainer,
+    StrategyAdministrator,
+    Supervisor,
+    User,
+    UserGroup,
+)
 from rbcore.entities.base import Entity
 from rbcore.entities.clients import Client, FormerClient, UnauthorisedClient
 from rbcore.entities.schedule import BackupStrategy
@@ -30,6 +39,10 @@ ENTITIES: dict[str, type[Entity]] = {
     for kind in (
         User,
         UserGroup,
+        Supervisor,
+        Maintainer,
+        Administrator,
+        StrategyAdministrator,
         ClientGroup,
         MediaServer,
         Pool,
@@ -58,6 +71,7 @@ ENTITIES: dict[str, type[Entity]] = {
 
 __all__ = [
     "ENTITIES",
+    "Administrator",
     "Backup",
     "BackupPart",
     "BackupStrategy",
@@ -71,11 +85,14 @@ __all__ = [
     "LibrarySlot",
     "LocalCatalog",
     "LoginFailures",
+    "Maintainer",
     "MediaServer",
     "MediumChanger",
     "PendingRemoval",
     "Pool",
     "PoolSubstitution",
+    "StrategyAdministrator",
+    "Supervisor",
     "TapeCartridge",
     "TapeDrive",
     "TapeLibrary",

@@ -8,7 +8,15 @@ command does beyond making, changing and ending a record (``rbcore.decide``).
 from __future__ import annotations
 
 from rbcore.resource import Resource, table_of
-from rbcore.resources.access import CLIENT_GROUPS, USER_GROUPS, USERS
+from rbcore.resources.access import (
+    ADMINISTRATORS,
+    CLIENT_GROUPS,
+    MAINTAINERS,
+    STRATEGY_ADMINISTRATORS,
+    SUPERVISORS,
+    USER_GROUPS,
+    USERS,
+)
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
 from rbcore.resources.devices import CLIENT_DEFINED_STORAGES
 from rbcore.resources.pool_choice import DYNAMIC_POOL_GROUPS, DYNAMIC_POOL_GROUPS_RECORDS, POOL_SUBSTITUTION
@@ -35,6 +43,10 @@ RESOURCES: tuple[Resource, ...] = (
     *TAPE,
     USERS,
     USER_GROUPS,
+    SUPERVISORS,
+    MAINTAINERS,
+    ADMINISTRATORS,
+    STRATEGY_ADMINISTRATORS,
     BACKUP_STRATEGIES,
 )
 

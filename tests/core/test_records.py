@@ -171,8 +171,8 @@ def test_catalog_paths_are_plain_and_not_nested(world: World, path: str) -> None
 def test_what_is_not_made_or_deleted_by_requests_says_so(world: World) -> None:
     with pytest.raises(Refused, match="A media server is not made by a request"):
         create(world, "media_servers", hostname="x")
-    with pytest.raises(Refused, match="A user is not deleted by a request"):
-        world.run(DeleteRecords(resource="users", ids=[1]))
+    with pytest.raises(Refused, match="A robot is not deleted by a request"):
+        world.run(DeleteRecords(resource="medium_changers", ids=[1]))
     with pytest.raises(NotFound):
         create(world, "nothing")
 
