@@ -75,7 +75,13 @@ class Upcasting:
             raise Damaged(f"The body of event {envelope.position} ({envelope.type}) is damaged: {error}") from error
 
 
+def _task_of_no_rule(body: dict[str, Any]) -> dict[str, Any]:
+    """``task.queued`` 1 -> 2: before there were rules, no task was of one."""
+    return {**body, "rule_id": 0, "strategy_id": 0, "strategy_rule_id": 0}
+
+
 _released = Upcasting(all_events())
+_released.register("task.queued", 1, _task_of_no_rule)
 assert not _released.missing_steps(), "every released event shape has a way to the newest"
 
 upcast = _released.upcast

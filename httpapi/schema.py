@@ -123,7 +123,7 @@ def given(fields: Sequence[Field], *, creating: bool) -> Schema:
     properties: Schema = {}
     for one in fields:
         properties[one.name] = of_field(one, in_answer=False)
-        if creating and one.default is not None and not isinstance(one, Reference):  # a reference's default is an id
+        if creating and one.default is not None and not isinstance(one, Reference | Timestamp):  # kept as a number
             properties[one.name]["default"] = one.default
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     if creating and (required := [one.name for one in fields if one.required]):

@@ -145,6 +145,7 @@ class ClientRefused(Event, frozen=True, gc=False):
 
 class TaskQueued(Event, frozen=True, gc=False):
     TYPE = "task.queued"
+    SCHEMA = 2
     task_type: str
     resource_type: str
     resource: str
@@ -162,6 +163,10 @@ class TaskQueued(Event, frozen=True, gc=False):
     parameters: dict[str, Any]
     """``module_extensions``, ``common_modules_extensions`` and, for Restore, ``restore_task``, as they came."""
     restarted_from: int
+    rule_id: int = 0
+    """The rule of the global schedule that made it; 0: none. Since schema 2, as the two that follow."""
+    strategy_id: int = 0
+    strategy_rule_id: int = 0
 
 
 class TaskAssigned(Event, frozen=True, gc=False):

@@ -59,7 +59,7 @@ from rbcore.indexes import ASSIGNMENTS
 from rbcore.roles import roles_of
 from rbcore.state import State, Undo
 from rbcore.task import GIVEN_OUT
-from rbcore.vocabulary import RUNNING_STATUSES, TERMINAL_STATUSES, TaskStatus
+from rbcore.vocabulary import COPY_TASKS, RUNNING_STATUSES, TERMINAL_STATUSES, TaskStatus
 
 LOGIN_FAILURES_MAX = 4096
 """Pairs of user name and address whose failed logins are remembered; beyond it the oldest is forgotten."""
@@ -238,6 +238,9 @@ def _task_queued(state: State, kind: str, id: int, time_ns: int, event: TaskQueu
         parameters=event.parameters,
         target_pool_id=event.parameters.get("copy_task", {}).get("pool_id", 0),
         restarted_from=event.restarted_from,
+        rule_id=event.rule_id,
+        strategy_id=event.strategy_id,
+        strategy_rule_id=event.strategy_rule_id,
         created_ns=time_ns,
     )
     return [state.replace(kind, id, task)]
@@ -301,6 +304,9 @@ def _task_removed(state: State, kind: str, id: int, time_ns: int, event: TaskRem
 
 
 def _backup_recorded(state: State, kind: str, id: int, time_ns: int, event: BackupRecorded) -> list[Undo]:
+    task = _get(state, Task, event.task_id)
+    # A copy is of the rule that its original is of.
+    origin: Task | Backup = (state.find(Backup, task.backup_id) if task.task_type in COPY_TASKS else None) or task
     backup = Backup(
         id=id,
         archive=event.archive,
@@ -328,9 +334,11 @@ def _backup_recorded(state: State, kind: str, id: int, time_ns: int, event: Back
         key_id=event.key_id,
         store_until_ns=event.store_until_ns,
         storage_duration=event.storage_duration,
+        rule_id=origin.rule_id,
+        strategy_id=origin.strategy_id,
+        strategy_rule_id=origin.strategy_rule_id,
     )
-    task = changed(_get(state, Task, event.task_id), backup_id=id)
-    return [state.replace(kind, id, backup), state.replace(Task.KIND, task.id, task)]
+    return [state.replace(kind, id, backup), state.replace(Task.KIND, task.id, changed(task, backup_id=id))]
 
 
 def _backup_verified(state: State, kind: str, id: int, time_ns: int, event: BackupVerified) -> list[Undo]:

@@ -94,6 +94,8 @@ class Reference(Field):
     or_to: str = ""
     """Stream kind of another target that may be named instead, from the same namespace. The entity then holds its id with a minus: -3."""
     or_by: str = ""
+    placeholder: str = ""
+    """A name that means none where no record is called so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -336,16 +336,31 @@ ROLES: Final = (
     Role.STRATEGY_ADMINISTRATOR,
 )
 
+
+class PlanStatus:
+    """Of a disaster recovery plan (GET disaster_recovery_record_status)."""
+
+    NOT_CHECKED: Final = "Not checked"
+    CHECKING: Final = "Checking"
+    READY: Final = "Ready"
+    NO_BACKUP: Final = "No backup"
+    CLIENT_OFFLINE: Final = "Client offline"
+    NOT_SUPPORTED: Final = "Resource type not supported"
+    RUNNING: Final = "Running"
+    DONE: Final = "Done"
+    ERROR: Final = "Error"
+
+
 DISASTER_RECOVERY_STATUSES: Final = (
-    "Not checked",
-    "Checking",
-    "Ready",
-    "No backup",
-    "Client offline",
-    "Resource type not supported",
-    "Running",
-    "Done",
-    "Error",
+    PlanStatus.NOT_CHECKED,
+    PlanStatus.CHECKING,
+    PlanStatus.READY,
+    PlanStatus.NO_BACKUP,
+    PlanStatus.CLIENT_OFFLINE,
+    PlanStatus.NOT_SUPPORTED,
+    PlanStatus.RUNNING,
+    PlanStatus.DONE,
+    PlanStatus.ERROR,
 )
 
 MEDIA_SERVER_TYPES: Final = ("main", "reserve", "media")

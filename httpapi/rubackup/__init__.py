@@ -19,6 +19,8 @@ from httpapi.rubackup import (
     journals,
     pools,
     repository,
+    requests,
+    schedule,
     server,
     tape,
     tape_drives,
@@ -43,6 +45,8 @@ _MODULES = (
     tape_slots,
     tape_drives,
     users,
+    schedule,
+    requests,
 )
 _OVERRIDES: dict[str, dict[str, Handler]] = {"task_queue": tasks.OVERRIDES, "repository": repository.OVERRIDES}
 _ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = {

@@ -21,7 +21,10 @@ from rbcore.decide.decision import Decision
 from rbcore.decide.installation import DECIDERS as INSTALLATION
 from rbcore.decide.queue import DECIDERS as QUEUE
 from rbcore.decide.records import DECIDERS as RECORDS
+from rbcore.decide.recovery import DECIDERS as RECOVERY
 from rbcore.decide.repository import DECIDERS as REPOSITORY
+from rbcore.decide.requests import DECIDERS as REQUESTS
+from rbcore.decide.schedule import DECIDERS as SCHEDULE
 from rbcore.decide.tape_cartridges import DECIDERS as TAPE_CARTRIDGES
 from rbcore.decide.tape_drives import DECIDERS as TAPE_DRIVES
 from rbcore.decide.tape_inventory import DECIDERS as TAPE_INVENTORY
@@ -48,6 +51,9 @@ _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     **TAPE_TASKS,
     **ACCESS,
     **USERS,
+    **SCHEDULE,
+    **REQUESTS,
+    **RECOVERY,
 }
 assert set(Command.__subclasses__()) == set(_DECIDERS), "every command is decided"
 

@@ -171,6 +171,8 @@ def _reference(state: State, field: Reference, value: Any) -> int:
     other = state.by_key(ENTITIES[field.or_to], key) if field.or_to else None
     if other is not None:
         return -other.id
+    if field.placeholder and key == field.placeholder:
+        return 0
     kinds = " or ".join(kind.replace("_", " ") for kind in (field.to, field.or_to) if kind)
     raise Unacceptable(f"there is no {kinds} '{key}'")
 

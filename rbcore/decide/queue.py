@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from rbcore.decide.fields import accept_all, client_named, invalid, json_object,
 from rbcore.entities import Backup, Client, ClientGroup, LocalCatalog, PendingRemoval, Pool, Task
 from rbcore.errors import InvalidRequest, Refused
 from rbcore.events import TaskQueued, TaskStatusChanged
-from rbcore.interval import Duration, parse_interval
+from rbcore.protectable import is_nothing, module_problem, path_problem, pool_problem, resource_problem
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Text
 from rbcore.state import State
 from rbcore.task import require
@@ -21,7 +20,6 @@ from rbcore.vocabulary import (
     CLIENT_TASKS,
     COPY_TASKS,
     CRYPTO,
-    PATH_RESOURCE_TYPES,
     POOL_TYPES_WITH_DATA_PLANE,
     PRIORITY_DEFAULT,
     PRIORITY_MAX,
@@ -54,12 +52,10 @@ RESTORE_TASK_FIELDS: Final = (
 )
 """The body of POST repository/{id}/restoring, besides ``granular_restore_files``."""
 
-_ABSOLUTE: Final = re.compile(r"/.*", re.DOTALL)
-
 
 def queue_backup(state: State, command: QueueBackup, context: Context) -> Decision:
     values = accept_all(state, BACKUP_TASK_FIELDS, command.task, subject=TITLE, creating=True)
-    _check_backup(state, values)
+    check_backup(state, values)
     draft = Draft(state)
     queued = TaskQueued(
         task_type=TaskType.BACKUP,
@@ -68,35 +64,24 @@ def queue_backup(state: State, command: QueueBackup, context: Context) -> Decisi
         restarted_from=0,
         **values,
     )
-    return _added(draft, [_add(draft, queued)])
+    return added(draft, [add_task(draft, queued)])
 
 
-def _check_backup(state: State, values: Mapping[str, Any]) -> None:
+def check_backup(state: State, values: Mapping[str, Any]) -> None:
+    """Raise ``InvalidRequest`` when no such backup can be queued. ``values`` as of ``BACKUP_TASK_FIELDS``, resolved."""
     errors: dict[str, list[str]] = {}
     client = get(state, Client, values["client_id"], "authorised client")
     pool = get(state, Pool, values["pool_id"], "pool")
-    if values["resource_type"] not in client.resource_types:
-        can = ", ".join(client.resource_types) or "nothing yet"
-        errors["resource_type"] = [f"Client {client.hostname} has no module for it; it can back up: {can}."]
-    if values["resource_type"] in PATH_RESOURCE_TYPES and (problem := _path_problem(values["resource"])):
+    if problem := module_problem(client, values["resource_type"]):
+        errors["resource_type"] = [problem]
+    if problem := resource_problem(values["resource_type"], values["resource"]):
         errors["resource"] = [f"resource: {problem}"]
-    if pool.pool_type not in POOL_TYPES_WITH_DATA_PLANE:
-        errors["pool"] = [
-            f"Pool '{pool.pool_name}' is of the type {pool.pool_type}, to which this release cannot write yet; "
-            f"name a pool of the type {', '.join(sorted(POOL_TYPES_WITH_DATA_PLANE))}."
-        ]
-    if parse_interval(values["storage_duration"]) == Duration():
+    if problem := pool_problem(pool):
+        errors["pool"] = [problem]
+    if is_nothing(values["storage_duration"]):
         errors["storage_duration"] = ["storage_duration: it must be longer than nothing."]
     if errors:
         raise invalid(TITLE, errors)
-
-
-def _path_problem(path: str) -> str:
-    if not _ABSOLUTE.fullmatch(path):
-        return "it must be an absolute path"
-    if any(part in (".", "..") for part in path.split("/")):
-        return "'.' and '..' have no place in it"
-    return ""
 
 
 def queue_restore(state: State, command: QueueRestore, context: Context) -> Decision:
@@ -114,7 +99,7 @@ def queue_restore(state: State, command: QueueRestore, context: Context) -> Deci
     parameters = _extensions(command.module_extensions, command.common_modules_extensions)
     draft = Draft(state)
     queued = _about_backup(TaskType.RESTORE, backup, target.id, {**parameters, "restore_task": restore_task})
-    return _added(draft, [_add(draft, queued)])
+    return added(draft, [add_task(draft, queued)])
 
 
 def _granular_files(given: Any) -> list[str]:
@@ -142,7 +127,7 @@ def _restore_target(state: State, backup: Backup, values: Mapping[str, Any]) -> 
         if owner is None:
             errors["target_client"] = ["target_client: the owner of the backup is no longer authorised; name a client."]
     path = values["destination_path"]
-    if (path or not values["data_deployment"]) and (problem := _path_problem(path)):
+    if (path or not values["data_deployment"]) and (problem := path_problem(path)):
         errors["destination_path"] = [f"destination_path: {problem}"]
     if errors or target is None:
         raise invalid(TITLE, errors)
@@ -167,7 +152,7 @@ def _refuse_target(state: State, backup: Backup, owner: Client | None, target: C
 def queue_verification(state: State, command: QueueVerification, context: Context) -> Decision:
     backup = get(state, Backup, command.backup_id, "backup")
     draft = Draft(state)
-    return _added(draft, [_add(draft, _about_backup(TaskType.VERIFY, backup, backup.client_id, {}))])
+    return added(draft, [add_task(draft, _about_backup(TaskType.VERIFY, backup, backup.client_id, {}))])
 
 
 # --- copies ------------------------------------------------------------------------------------------------------------
@@ -184,7 +169,7 @@ def queue_copy(state: State, command: QueueCopy, context: Context) -> Decision:
     _refuse_copy(state, task_type, backup, pool)
     draft = Draft(state)
     parameters = {"copy_task": {"pool_id": pool.id, "pool": pool.pool_name}}
-    return _added(draft, [_add(draft, _about_backup(task_type, backup, backup.client_id, parameters))])
+    return added(draft, [add_task(draft, _about_backup(task_type, backup, backup.client_id, parameters))])
 
 
 def _refuse_copy(state: State, task_type: str, backup: Backup, pool: Pool, *, instead_of: int = 0) -> None:
@@ -251,7 +236,7 @@ def _about_backup(task_type: str, backup: Backup, client_id: int, parameters: di
 
 def queue_deletion(draft: Draft, backup: Backup) -> int:
     """Add the Delete task that removes a deleted backup's bytes; its id."""
-    return _add(draft, _about_backup(TaskType.DELETE, backup, backup.client_id, {}))
+    return add_task(draft, _about_backup(TaskType.DELETE, backup, backup.client_id, {}))
 
 
 def restart(state: State, command: RestartTasks, context: Context) -> Decision:
@@ -264,12 +249,12 @@ def restart(state: State, command: RestartTasks, context: Context) -> Decision:
     draft = Draft(state)
     ids = []
     for task in tasks:
-        new_id = _add(draft, _again(state, task))
+        new_id = add_task(draft, _again(state, task))
         ids.append(new_id)
         if task.status == TaskStatus.SUSPENDED:
             ended = TaskStatusChanged(task.status, TaskStatus.KILLED, f"restarted as task {new_id}")
             draft.add(Task, task.id, ended)
-    return _added(draft, ids)
+    return added(draft, ids)
 
 
 _ABOUT_BACKUP: Final = frozenset({TaskType.RESTORE, TaskType.VERIFY, *COPY_TASKS})
@@ -320,6 +305,9 @@ def _again(state: State, task: Task) -> TaskQueued:
         backup_id=task.backup_id if is_about_backup else 0,
         parameters=task.parameters,
         restarted_from=task.id,
+        rule_id=task.rule_id,
+        strategy_id=task.strategy_id,
+        strategy_rule_id=task.strategy_rule_id,
     )
 
 
@@ -333,13 +321,13 @@ def _extensions(module: Mapping[str, Any], common: Mapping[str, Any]) -> dict[st
         raise InvalidRequest(f"The parameters of a module are not acceptable: one of them {wrong}.") from wrong
 
 
-def _add(draft: Draft, queued: TaskQueued) -> int:
+def add_task(draft: Draft, queued: TaskQueued) -> int:
     task_id = draft.take_id(Task)
     draft.add(Task, task_id, queued)
     return task_id
 
 
-def _added(draft: Draft, ids: list[int]) -> Decision:
+def added(draft: Draft, ids: list[int]) -> Decision:
     """The message ends with the number of the task, as documented; of several, with the number of each."""
     numbers = ",".join(map(str, ids))
     message = f"Resource with name '{TITLE}' was created successfully! TASK WAS ADDED TO QUEUE:{numbers}"

@@ -17,11 +17,13 @@ from rbcore.destination import members_of
 from rbcore.entities import (
     Backup,
     Client,
+    DeleteRuleRequest,
     DynamicPoolGroup,
     DynamicPoolGroupRecord,
     Entity,
     LocalCatalog,
     PendingRemoval,
+    ScheduleRule,
     TapeLibrary,
     Task,
     User,
@@ -30,11 +32,12 @@ from rbcore.errors import NotFound, Refused
 from rbcore.events import BackupBytesRemoved, RecordChanged, RecordCreated, RecordDeleted
 from rbcore.resource import Resource
 from rbcore.resources import by_name
+from rbcore.resources.schedule import requests_about
 from rbcore.state import State
 
 
 def create(state: State, command: CreateRecord, context: Context) -> Decision:
-    resource = _resource(command.resource)
+    resource = declared_resource(command.resource)
     if not resource.create:
         raise Refused(f"A {resource.noun} is not made by a request.")
     values = new_values(resource, state, command.fields)
@@ -46,7 +49,7 @@ def create(state: State, command: CreateRecord, context: Context) -> Decision:
 
 
 def change(state: State, command: ChangeRecord, context: Context) -> Decision:
-    resource = _resource(command.resource)
+    resource = declared_resource(command.resource)
     entity = get(state, resource.entity, command.id, resource.noun)
     changes = changed_values(resource, state, entity, command.changes)
     draft = Draft(state)
@@ -56,7 +59,7 @@ def change(state: State, command: ChangeRecord, context: Context) -> Decision:
 
 
 def delete(state: State, command: DeleteRecords, context: Context) -> Decision:
-    resource = _resource(command.resource)
+    resource = declared_resource(command.resource)
     if not resource.deletable:
         raise Refused(f"A {resource.noun} is not deleted by a request.")
     special = _DELETED_OTHERWISE.get(resource.kind)
@@ -66,7 +69,7 @@ def delete(state: State, command: DeleteRecords, context: Context) -> Decision:
     refuse_deletion(resource, state, entities)
     draft = Draft(state)
     for entity in entities:
-        _end(draft, entity)
+        end_record(draft, entity)
     return draft.decision(ids=[entity.id for entity in entities])
 
 
@@ -83,7 +86,8 @@ def refuse_deletion(resource: Resource, state: State, entities: Sequence[Entity]
         raise Refused(f"{first[0].upper()}{first[1:]}{rest}", errors=errors, data={"ids": [int(one) for one in errors]})
 
 
-def _end(draft: Draft, entity: Entity) -> None:
+def end_record(draft: Draft, entity: Entity) -> None:
+    """And with it what cannot be without it."""
     if isinstance(entity, LocalCatalog):
         # Bytes of deleted backups that stand there are out of reach from here on: nobody waits for them any more.
         for removal in draft.state.all(PendingRemoval):
@@ -94,10 +98,14 @@ def _end(draft: Draft, entity: Entity) -> None:
             draft.add(DynamicPoolGroupRecord, record.id, RecordDeleted())
     elif isinstance(entity, TapeLibrary):
         end_library(draft, entity)
+    elif isinstance(entity, ScheduleRule):
+        for request in requests_about(draft.state, entity):
+            draft.add(DeleteRuleRequest, request.id, RecordDeleted())
     draft.add(entity.KIND, entity.id, RecordDeleted())
 
 
-def _resource(name: str) -> Resource:
+def declared_resource(name: str) -> Resource:
+    """Raises ``NotFound``."""
     resource = by_name.get(name)
     if resource is None:
         raise NotFound(f"There is no resource {name}.")

@@ -21,7 +21,16 @@ from rbcore.entities.access import (
 )
 from rbcore.entities.base import Entity
 from rbcore.entities.clients import Client, FormerClient, UnauthorisedClient
-from rbcore.entities.schedule import BackupStrategy
+from rbcore.entities.schedule import (
+    BackupStrategy,
+    ClientBandwidth,
+    DeleteRuleRequest,
+    DisasterRecoveryPlan,
+    NewRuleRequest,
+    Report,
+    ScheduleRule,
+    StrategyRule,
+)
 from rbcore.entities.storage import (
     ClientDefinedStorage,
     DynamicPoolGroup,
@@ -65,6 +74,13 @@ ENTITIES: dict[str, type[Entity]] = {
         TapeTask,
         LoginFailures,
         BackupStrategy,
+        ScheduleRule,
+        StrategyRule,
+        NewRuleRequest,
+        DeleteRuleRequest,
+        DisasterRecoveryPlan,
+        Report,
+        ClientBandwidth,
     )
 }
 """By stream kind."""
@@ -76,8 +92,11 @@ __all__ = [
     "BackupPart",
     "BackupStrategy",
     "Client",
+    "ClientBandwidth",
     "ClientDefinedStorage",
     "ClientGroup",
+    "DeleteRuleRequest",
+    "DisasterRecoveryPlan",
     "DynamicPoolGroup",
     "DynamicPoolGroupRecord",
     "Entity",
@@ -88,10 +107,14 @@ __all__ = [
     "Maintainer",
     "MediaServer",
     "MediumChanger",
+    "NewRuleRequest",
     "PendingRemoval",
     "Pool",
     "PoolSubstitution",
+    "Report",
+    "ScheduleRule",
     "StrategyAdministrator",
+    "StrategyRule",
     "Supervisor",
     "TapeCartridge",
     "TapeDrive",

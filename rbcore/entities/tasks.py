@@ -46,6 +46,10 @@ class Task(Entity, frozen=True, kw_only=True):
     durable_blocks: int = 0
     retry_at_ns: int = 0
     restarted_from: int = 0
+    rule_id: int = 0
+    """What made it, as of its backup: a rule of the global schedule, or a strategy and its rule; 0: none."""
+    strategy_id: int = 0
+    strategy_rule_id: int = 0
     created_ns: int = 0
     started_ns: int = 0
     ended_ns: int = 0
@@ -101,6 +105,9 @@ class Backup(Entity, frozen=True, kw_only=True):
     """The tape library it was written in; 0: it lies in a catalog."""
     parts: tuple[BackupPart, ...] = ()
     """On cartridges, in order; empty: it lies in a catalog."""
+    rule_id: int = 0
+    strategy_id: int = 0
+    strategy_rule_id: int = 0
 
 
 class PendingRemoval(Entity, frozen=True, kw_only=True):

@@ -17,13 +17,18 @@ from rbcore.resources.access import (
     USER_GROUPS,
     USERS,
 )
+from rbcore.resources.bandwidth import CLIENT_BANDWIDTH
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
 from rbcore.resources.devices import CLIENT_DEFINED_STORAGES
 from rbcore.resources.pool_choice import DYNAMIC_POOL_GROUPS, DYNAMIC_POOL_GROUPS_RECORDS, POOL_SUBSTITUTION
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
+from rbcore.resources.recovery import DISASTER_RECOVERY_PLAN
+from rbcore.resources.reports import REPORTS
 from rbcore.resources.repository import REPOSITORY
-from rbcore.resources.schedule import BACKUP_STRATEGIES
+from rbcore.resources.requests import DELETE_RULE_REQUESTS, NEW_RULE_REQUESTS
+from rbcore.resources.schedule import GLOBAL_SCHEDULE, STRATEGY_RULES
 from rbcore.resources.servers import MEDIA_SERVERS
+from rbcore.resources.strategies import BACKUP_STRATEGIES
 from rbcore.resources.tape import TAPE
 from rbcore.resources.tasks import TASK_QUEUE
 
@@ -48,6 +53,13 @@ RESOURCES: tuple[Resource, ...] = (
     ADMINISTRATORS,
     STRATEGY_ADMINISTRATORS,
     BACKUP_STRATEGIES,
+    STRATEGY_RULES,
+    GLOBAL_SCHEDULE,
+    NEW_RULE_REQUESTS,
+    DELETE_RULE_REQUESTS,
+    DISASTER_RECOVERY_PLAN,
+    REPORTS,
+    CLIENT_BANDWIDTH,
 )
 
 by_name: dict[str, Resource] = {one.name: one for one in RESOURCES}

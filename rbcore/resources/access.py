@@ -20,6 +20,7 @@ from rbcore.entities import (
 )
 from rbcore.resource import Boolean, Integer, Reference, Resource, Rule, Text, TextList
 from rbcore.resources.common import ids_of, is_protected, keeps_its_name, unique
+from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 from rbcore.vocabulary import Role
 
@@ -85,7 +86,7 @@ USER_GROUPS = Resource(
         unique(UserGroup.KIND, "groupname", "user group"),
         keeps_its_name(UserGroup.KIND, "groupname", "user group"),
     ),
-    refusals=(is_protected, _has_users),
+    refusals=(is_protected, _has_users, is_not_referred_to(UserGroup.KIND)),
     deletable=True,
     searchable_name="groupname",
 )
@@ -132,7 +133,7 @@ USERS = Resource(
     create=("group_id", "fullname", "address", "tel", "office", "email", "username"),
     change=("group_id", "fullname", "address", "tel", "office", "email"),
     rules=(unique(User.KIND, "username", "user"),),
-    refusals=(is_protected,),
+    refusals=(is_protected, is_not_referred_to(User.KIND)),
     deletable=True,
     manage=frozenset({Role.SUPERUSER}),
     searchable_name="username",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rbcore.entities import Client, ClientGroup, Entity, Pool, UnauthorisedClient
 from rbcore.resource import Boolean, Computed, Field, Integer, Reference, Resource, Text, TextList, Timestamp
 from rbcore.resources.common import ids_of
+from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 
 
@@ -83,7 +84,7 @@ CLIENTS = Resource(
         "client_side_backup",
         "client_side_restore",
     ),
-    refusals=(_has_tasks,),
+    refusals=(_has_tasks, is_not_referred_to(Client.KIND)),
     deletable=True,
     searchable_name="client",
 )

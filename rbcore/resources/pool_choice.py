@@ -12,6 +12,7 @@ from rbcore.destination import class_of, in_one_namespace, substitutes_of
 from rbcore.entities import DynamicPoolGroup, DynamicPoolGroupRecord, Entity, Pool, PoolSubstitution
 from rbcore.resource import Boolean, Integer, Reference, Resource, Text
 from rbcore.resources.common import KEEPERS_OF_STORAGE, ids_of, unique
+from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 
 # --- substitution ------------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ DYNAMIC_POOL_GROUPS = Resource(
     create=_GROUP_FIELDS,
     change=_GROUP_FIELDS,
     rules=(unique(DynamicPoolGroup.KIND, "name", "pool group"), in_one_namespace("name", Pool, "pool")),
-    refusals=(_has_tasks,),
+    refusals=(_has_tasks, is_not_referred_to(DynamicPoolGroup.KIND)),
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
     searchable_name="name",

@@ -22,6 +22,7 @@ from rbcore.entities import (
 from rbcore.media import named
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Resource, Text
 from rbcore.resources.common import KEEPERS_OF_STORAGE, counted, ids_of, is_protected, keeps_its_name, unique
+from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 from rbcore.vocabulary import (
     BLOCK_SIZES_BYTES,
@@ -225,6 +226,7 @@ POOL_LIST = Resource(
         _is_in_substitutions,
         _is_in_groups,
         _has_client_storages,
+        is_not_referred_to(Pool.KIND),
     ),
     deletable=True,
     manage=KEEPERS_OF_STORAGE,

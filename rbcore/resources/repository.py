@@ -27,6 +27,24 @@ REPOSITORY = Resource(
         Reference(name="pool", attribute="pool_id", to=Pool.KIND, by="pool_name"),
         Reference(name="media_server", attribute="media_server_id", to=MediaServer.KIND, by="hostname"),
         Integer(name="task_id", indexed=True),
+        Computed(
+            name="rule_id",
+            of=lambda backup: backup.rule_id or None,
+            kind="integer",
+            description="The rule of the global schedule that made it.",
+        ),
+        Computed(
+            name="strategy_id",
+            of=lambda backup: backup.strategy_id or None,
+            kind="integer",
+            description="The strategy that made it.",
+        ),
+        Computed(
+            name="strategy_rule_id",
+            of=lambda backup: backup.strategy_rule_id or None,
+            kind="integer",
+            description="The rule of that strategy.",
+        ),
         Timestamp(name="created", attribute="created_ns", indexed=True),
         Computed(
             name="duration",

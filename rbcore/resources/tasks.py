@@ -69,6 +69,24 @@ TASK_QUEUE = Resource(
             kind="integer",
             description="The task this one repeats.",
         ),
+        Computed(
+            name="rule_id",
+            of=lambda task: task.rule_id or None,
+            kind="integer",
+            description="The rule of the global schedule that made it.",
+        ),
+        Computed(
+            name="strategy_id",
+            of=lambda task: task.strategy_id or None,
+            kind="integer",
+            description="The strategy that made it.",
+        ),
+        Computed(
+            name="strategy_rule_id",
+            of=lambda task: task.strategy_rule_id or None,
+            kind="integer",
+            description="The rule of that strategy.",
+        ),
         Choice(name="requested_backup_type", values=BACKUP_TYPES, in_list=False),
         Reference(
             name="requested_pool",

@@ -139,7 +139,7 @@ def test_roles_are_those_that_are_given_at_the_moment(steps: list[tuple[str, boo
 def _strategy() -> Any:
     from rbcore.entities import BackupStrategy
 
-    return BackupStrategy(id=1, name="nightly")
+    return BackupStrategy(id=1, name="nightly", pool_id=1)
 
 
 def test_the_superuser_keeps_his_role_beside_others(world: World) -> None:

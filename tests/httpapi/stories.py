@@ -38,7 +38,11 @@ async def failed(house: House, task_id: int) -> None:
 
 async def backed_up(house: House, **fields: object) -> int:
     """Id of a finished backup in the repository."""
-    task_id = await queued(house, **fields)
+    return await finished(house, await queued(house, **fields))
+
+
+async def finished(house: House, task_id: int) -> int:
+    """Carry a backup task to its end; id of the backup."""
     await running(house, task_id)
     task = house.journal.state.find(Task, task_id)
     assert task is not None
