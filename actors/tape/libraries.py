@@ -371,6 +371,7 @@ class TapeSite:
         if found is None:
             raise NotFound(
                 f"There is no candidate {id}. Candidates have numbers since GET tape_libraries/candidates listed them.",
+                errors={"id": [f"There is no candidate {id}."]},
                 data={"ids": [id]},
             )
         return found

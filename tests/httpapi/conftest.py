@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.httpapi.contract import REPORT
 from tests.httpapi.house import House, open_house
 from tests.httpapi.shelves import open_shelf
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not REPORT.empty:
+        terminalreporter.section("contract")
+        for line in REPORT.lines():
+            terminalreporter.line(line)
 
 
 @pytest.fixture

@@ -1,0 +1,121 @@
+"""The contract: which documented status codes were answered, which need a story of their own, and which cannot be given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from httpapi.rubackup.catalogue import Fact, facts
+from tests.httpapi import manual_schedule, manual_tape, manual_users
+from tests.httpapi.manual import NOTHING, Manual
+
+PREPARATIONS = (manual_schedule, manual_tape, manual_users)
+"""Modules that register how examples are prepared."""
+
+Story = Callable[[Manual], Awaitable[None]]
+
+
+class _Otherwise:
+    """Documented codes that do not follow from an example or from a common fault."""
+
+    def __init__(self) -> None:
+        self._stories: dict[str, list[Story]] = {}
+        self._excuses: dict[tuple[str, int], str] = {}
+
+    def story(self, group: str) -> Callable[[Story], Story]:
+        def register(story: Story) -> Story:
+            self._stories.setdefault(group, []).append(story)
+            return story
+
+        return register
+
+    def cannot(self, name: str, code: int, why: str) -> None:
+        """``code`` of the method is documented, and no request gets it."""
+        assert str(code) in facts()[name].responses
+        self._excuses[name, code] = why
+
+    async def carry_out(self, group: str, manual: Manual) -> None:
+        for story in self._stories.get(group, ()):
+            await story(manual)
+
+    def excused(self, fact: Fact) -> set[int]:
+        return {code for name, code in self._excuses if name == f"{fact.method} {fact.path}"}
+
+
+class _Report:
+    """The codes answered in this run of the tests, by method."""
+
+    def __init__(self) -> None:
+        self._answered: set[tuple[str, str, int]] = set()
+
+    def note(self, answered: set[tuple[str, str, int]]) -> None:
+        self._answered |= answered
+
+    def lines(self) -> list[str]:
+        documented = {(one.method, one.path, int(code)) for one in facts().values() for code in one.responses}
+        given = documented & self._answered
+        lines = []
+        for code in sorted({code for *_, code in documented}):
+            total, done = (Counter(one[2] for one in some)[code] for some in (documented, given))
+            lines.append(f"{code}: {done} of {total} documented")
+        called = {(verb, path) for verb, path, _ in self._answered}
+        more = len(self._answered - documented)
+        lines.append(
+            f"{len(called)} methods called, {len(given)} of {len(documented)} documented codes given, {more} further"
+        )
+        return lines
+
+    @property
+    def empty(self) -> bool:
+        return not self._answered
+
+
+OTHERWISE = _Otherwise()
+OTHERWISE.cannot("PATCH /users/change_password", 404, "a user who is gone is signed in no longer: 401")
+REPORT = _Report()
+
+
+@OTHERWISE.story("Auth")
+async def _every_method_of_sign_in_refuses(manual: Manual) -> None:
+    house = manual.house
+    assert (await house.raw("POST", "auth/login", json=_login("wrong"))).status == 401
+    assert (await house.raw("POST", "auth/refresh")).status == 401
+    assert (await house.raw("DELETE", "auth/logout")).status == 401
+
+
+def _login(password: str) -> dict[str, str]:
+    return {"rubackup_database": "rubackup", "rubackup_user": "rubackup", "password": password}
+
+
+@OTHERWISE.story("New Rule Requests")
+async def _some_new_rules(manual: Manual) -> None:
+    await _some_requests(manual, "new_rule_requests")
+
+
+@OTHERWISE.story("Delete Rule Request")
+async def _some_deletions(manual: Manual) -> None:
+    await _some_requests(manual, "delete_rule_requests")
+
+
+async def _some_requests(manual: Manual, collection: str) -> None:
+    """One of two is there: it is answered, and the other is named."""
+    for verb, word in (("POST", "approve"), ("DELETE", "decline")):
+        request = await manual.record(collection)
+        answer = await manual.house.call(verb, f"{collection}/{word}", {"ids": [request, NOTHING]})
+        assert (answer.status, list(answer.errors)) == (207, [str(NOTHING)]), answer.raw
+        assert answer.data == {"succeeded": [request], "failed": [NOTHING]}
+
+
+@OTHERWISE.story("Tape Libraries")
+async def _a_stranger_in_the_library(manual: Manual) -> None:
+    house = manual.house
+    library = await manual.record("tape_libraries")
+    house.shelf.put("RB0999L9")
+    answer = await house.call("POST", f"tape_libraries/{library}/sync")
+    assert (answer.status, answer.errors) == (422, {"unknown_cartridges": ["RB0999L9"]})
+
+
+@OTHERWISE.story("Task Queue")
+async def _no_task_of_that_status(manual: Manual) -> None:
+    answer = await manual.house.call("DELETE", "task_queue/obsoleted")
+    assert answer.status == 404

@@ -1,0 +1,172 @@
+"""The catalogue carried out: in every group each documented method does what its example says and gives every documented status code.
+
+One house per group, in which the group's methods are called in the order of a record's life. At the end the codes that were really
+answered are compared with the documented ones. pytest prints the sum of it (``contract``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from httpapi.method import Method
+from httpapi.records import FieldsBody
+from httpapi.rubackup import methods
+from httpapi.rubackup.catalogue import Fact, facts
+from tests.httpapi.contract import OTHERWISE, REPORT
+from tests.httpapi.house import USER, ApiAnswer, House
+from tests.httpapi.manual import Asked, Manual, missing, prepare
+from tests.httpapi.test_contract import SAME_ROUTE, not_served
+
+SERVED = {name: fact for name, fact in facts().items() if name not in not_served()}
+GROUPS = sorted({fact.group for fact in SERVED.values()})
+METHODS: dict[str, Method] = {method.name: method for method in methods()}
+
+
+def method_of(fact: Fact) -> Method:
+    name = f"{fact.method} {fact.path}"
+    return METHODS[SAME_ROUTE.get(name, name)]
+
+
+def waits(fact: Fact) -> bool:
+    """It speaks of a record that nobody can make yet."""
+    maker = f"POST /{fact.path.split('/')[1]}"
+    return ("{id}" in fact.path or fact.method != "GET") and maker in not_served()
+
+
+def life(facts: list[Fact]) -> list[Fact]:
+    """Made, read, changed, used, deleted."""
+
+    def rank(fact: Fact) -> tuple[int, str]:
+        deep = fact.path.count("/") > 1
+        return {"POST": 3 if deep else 0, "GET": 1, "PATCH": 2, "DELETE": 5 if deep else 4}[fact.method], fact.path
+
+    return sorted(facts, key=rank)
+
+
+async def send(house: House, asked: Asked, **options: Any) -> ApiAnswer:
+    if asked.headers is None:
+        return await house.call(asked.verb, asked.path, asked.body, **options)
+    if asked.body is not None:
+        options["json"] = asked.body
+    return await house.raw(asked.verb, asked.path, headers=asked.headers, **options)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+async def test_each_method_does_what_is_documented(house: House, tmp_path: Path, group: str) -> None:
+    manual = await prepare(house, tmp_path)
+    own = life([fact for fact in SERVED.values() if fact.group == group and not waits(fact)])
+    for fact in own:
+        method = method_of(fact)
+        request = await manual.asked(f"{fact.method} {fact.path}")
+        answer = await send(house, request)
+        assert answer.status == fact.success, (request, answer.raw)
+        if answer.status != 204:
+            assert answer.envelope["errors"] == {}
+            manual.note(method.name, answer.data)
+        assert answer.position <= house.log.head
+        if request.verb == "GET" and set(answer.data) == {"items", "total", "page", "limit"}:
+            assert (answer.data["page"], len(answer.data["items"])) == (
+                1,
+                min(answer.data["total"], answer.data["limit"]),
+            )
+        await refusals(house, manual, fact, method)
+    await OTHERWISE.carry_out(group, manual)
+    answered = house.description.answered
+    REPORT.note(answered)
+    for fact in own:
+        verb, _, path = method_of(fact).name.partition(" ")
+        given = {code for one, template, code in answered if (one, template) == (verb, path)}
+        documented = {int(code) for code in fact.responses}
+        excused = OTHERWISE.excused(fact)
+        assert documented - excused <= given, f"{fact.method} {fact.path} never answered {documented - excused - given}"
+        assert not excused & given, f"{fact.method} {fact.path} does answer {excused & given}: it needs no excuse"
+
+
+async def refusals(house: House, manual: Manual, fact: Fact, method: Method) -> None:
+    """What every method answers to the same faults."""
+    request = await manual.asked(f"{fact.method} {fact.path}")
+    head = house.log.head
+    absent = missing(request, fact)
+    if absent is not None and f"{fact.method} {fact.path}" != "DELETE /task_queue/{status}":
+        answer = await send(house, absent)
+        assert answer.status == 404, (absent, answer.raw)
+        assert answer.errors, "404 names what is not there"
+    if method.roles is not None:
+        nobody = await house.raw(request.verb, request.path, json=request.body)
+        assert (nobody.status, nobody.message) == (401, "Verification failed")
+    unknown = await send(house, _with_query(request, "no_such_parameter=1"))
+    assert (unknown.status, list(unknown.errors)) == (400, ["no_such_parameter"]), (request, unknown.raw)
+    if method.body is not None:
+        for field, body in faults(request.body):
+            if isinstance(method.body, FieldsBody) and field not in (
+                None,
+                "unheard_of",
+                *method.body.names,
+                *PASSWORDS,
+            ):
+                continue  # a known field that cannot be set here is ignored, whatever it says
+            answer = await send(house, Asked(request.verb, request.path, body, request.headers))
+            assert answer.status == 400, (request, body, answer.raw)
+            assert field is None or any(field in name for name in answer.errors), (field, answer.errors)
+    done = [one.type for one in house.log.read(head) if one.actor == f"user:{USER}"]
+    assert not done, "what is refused changes nothing"
+
+
+def _with_query(request: Asked, query: str) -> Asked:
+    joint = "&" if "?" in request.path else "?"
+    return Asked(request.verb, f"{request.path}{joint}{query}", request.body, request.headers)
+
+
+PASSWORDS = ("user_password", "new_password")
+"""Stand beside the fields of a user."""
+FREE_FORM = ("parameters", "module_extensions", "common_modules_extensions")
+"""Below these anything may stand: the module of the resource type knows what."""
+
+
+def faults(body: Any) -> Iterator[tuple[str | None, Any]]:
+    """Documented bodies with one fault each, and the name that the answer must blame."""
+    yield None, []
+    yield "unheard_of", {**body, "unheard_of": 1}
+    for path in _objects(body, ()):
+        spoilt = copy.deepcopy(body)
+        _at(spoilt, path)["unheard_of"] = 1
+        yield "unheard_of", spoilt
+    for path in _leaves(body, ()):
+        wrong: Any
+        for wrong in ({"nested": []}, [["nested"]]):
+            spoilt = copy.deepcopy(body)
+            _at(spoilt, path[:-1])[path[-1]] = wrong
+            named = [part for part in path if isinstance(part, str)]
+            yield named[-1], spoilt
+
+
+def _at(body: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        body = body[part]
+    return body
+
+
+def _objects(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        if path:
+            yield path
+        for name, one in value.items():
+            if name not in FREE_FORM:
+                yield from _objects(one, (*path, name))
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _objects(one, (*path, number))
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        for name, one in value.items():
+            if name not in FREE_FORM:
+                yield from _leaves(one, (*path, name))
+    elif path:
+        yield path
