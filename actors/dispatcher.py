@@ -38,6 +38,7 @@ from rbcore.commands import (
     RecoverTasks,
     Reply,
 )
+from rbcore.configuration import configured
 from rbcore.dispatch import (
     AnyStep,
     AssignStep,
@@ -77,7 +78,7 @@ from rbcore.events import (
 from rbcore.messages import ContinueWork, KillWork, PauseWork, WorkProgress
 from rbcore.ports import World
 from rbcore.task import retry_delay_seconds
-from rbcore.vocabulary import BACKUP_TASKS, COPY_TASKS, TERMINAL_STATUSES, TapeTaskType, TaskStatus, configured
+from rbcore.vocabulary import BACKUP_TASKS, COPY_TASKS, TERMINAL_STATUSES, TapeTaskType, TaskStatus
 
 _log = logging.getLogger(__name__)
 
@@ -559,4 +560,4 @@ class Dispatcher:
                     self._swept_bytes += sum(size for _, size in swept.removed)
                 except RbError as error:
                     _log.warning("catalog %s is not swept: %s", catalog.path, error.message)
-            await trio.sleep(60.0 * int(configured("filesystems_clean_period")))
+            await trio.sleep(60.0 * int(configured(self._journal.state, "filesystems_clean_period")))

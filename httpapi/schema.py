@@ -30,6 +30,8 @@ ENVELOPE_KEYS = ("is_error", "message", "data", "errors")
 
 def _integer(field: Any) -> Schema:
     schema: Schema = {"type": "integer", "minimum": field.minimum, "maximum": field.maximum}
+    if field.multiple_of > 1:
+        schema["multipleOf"] = field.multiple_of
     if field.unit:
         schema["x-unit"] = field.unit
     return schema

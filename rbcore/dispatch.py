@@ -23,6 +23,7 @@ import msgspec
 
 from rbcore import media
 from rbcore.chain import ancestors, chain_of
+from rbcore.configuration import configured, in_service_mode
 from rbcore.entities import Backup, PendingRemoval, TapeCartridge, TapeTask, Task
 from rbcore.indexes import BackupGroup, canonical_resource
 from rbcore.state import State
@@ -34,7 +35,6 @@ from rbcore.vocabulary import (
     TapeTaskType,
     TaskStatus,
     TaskType,
-    configured,
 )
 
 CLIENT_TASKS_MAX: Final = 2
@@ -43,6 +43,7 @@ CATALOG_TASKS_MAX: Final = 8
 """Tasks that work on one catalog at a time."""
 
 _RUNNING: Final = frozenset(RUNNING_STATUSES)
+_NOT_BEGUN: Final = frozenset({TaskStatus.NEW, TaskStatus.ASSIGNED, TaskStatus.SUSPENDED})
 _WAITING_FOR_CARTRIDGE: Final = frozenset({TaskStatus.NEW, TaskStatus.SUSPENDED})
 """Statuses of a tape task that no drive serves yet."""
 
@@ -283,13 +284,15 @@ def next_steps(state: State, facts: Facts, now_ns: int) -> list[AnyStep]:
 def _step(state: State, facts: Facts, task: Task, now_ns: int, load: _Load) -> AnyStep | None:
     if task.id in facts.under_way:
         return _about_worker(facts, task)
+    if task.status in _NOT_BEGUN and in_service_mode(state):
+        return _in_service_mode(state, task)
     match task.status:
         case TaskStatus.NEW:
             return _assign(state, task, load)
         case TaskStatus.ASSIGNED:
             return _start(state, facts, task, load)
         case TaskStatus.SUSPENDED:
-            return RetryStep(task_id=task.id) if _may_retry(facts, task, now_ns) else None
+            return RetryStep(task_id=task.id) if _may_retry(state, facts, task, now_ns) else None
         case TaskStatus.KILL:
             return EndKillStep(task_id=task.id)
         case status if status in _RUNNING:
@@ -305,10 +308,17 @@ def _about_worker(facts: Facts, task: Task) -> AnyStep | None:
     return ContinueStep(task_id=task.id) if task.id in facts.told_to_pause else None
 
 
-def _may_retry(facts: Facts, task: Task, now_ns: int) -> bool:
+def _in_service_mode(state: State, task: Task) -> RecoverStep | None:
+    """Nothing is given out. A task that has cartridges in its hands gives them back: operators work on drives in that time."""
+    if task.status == TaskStatus.ASSIGNED and _tape_tasks(state, task):
+        return RecoverStep(task_id=task.id, reason="the server is in service mode")
+    return None
+
+
+def _may_retry(state: State, facts: Facts, task: Task, now_ns: int) -> bool:
     """A time that lies further ahead than any retry is ever set comes from a wall clock that has been set back since."""
     if task.retry_at_ns:
-        longest_wait_ns = (int(configured("suspended_task_restart_period")) + 1) * 60 * 10**9
+        longest_wait_ns = (int(configured(state, "suspended_task_restart_period")) + 1) * 60 * 10**9
         return now_ns >= task.retry_at_ns or task.retry_at_ns - now_ns > longest_wait_ns
     return task.task_type in CLIENT_TASKS and task.client_id in facts.online_clients
 

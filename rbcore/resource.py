@@ -42,6 +42,7 @@ class Field:
 class Integer(Field):
     minimum: int = 0
     maximum: int = 2**63 - 1
+    multiple_of: int = 1
     unit: str = ""
 
 

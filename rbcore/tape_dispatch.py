@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from rbcore import media
+from rbcore.configuration import configured
 from rbcore.entities import LibrarySlot, TapeCartridge, TapeDrive, TapeLibrary, TapeTask, Task
 from rbcore.state import State
 from rbcore.vocabulary import (
@@ -26,7 +27,6 @@ from rbcore.vocabulary import (
     SlotType,
     TapeTaskType,
     TaskStatus,
-    configured,
 )
 
 STREAMS_MAX: Final = 4
@@ -305,7 +305,7 @@ class _Look:
         """
         if any(self._is_empty(one) for one in self._drives()):
             return False
-        consolidating = configured("consolidating_tape_library_tasks") == "yes"
+        consolidating = configured(self.state, "consolidating_tape_library_tasks") == "yes"
         for task in sorted(self.tasks, key=lambda one: one.id) if consolidating else self.tasks[:1]:
             if self._is_served_by(task, drive):
                 return False  # it is this drive's turn to serve the oldest
@@ -513,8 +513,8 @@ class _Look:
     # --- when nobody wants anything ----------------------------------------------------------------------------------------
 
     def _tidy(self) -> Iterator[AnyStep]:
-        auto_clean = configured("auto_clean_tape_drives") == "yes"
-        period_ns = int(configured("clean_tape_drives_period")) * 86_400 * 10**9
+        auto_clean = configured(self.state, "auto_clean_tape_drives") == "yes"
+        period_ns = int(configured(self.state, "clean_tape_drives_period")) * 86_400 * 10**9
         cleaning = {task.drive_id for task in self.tasks if task.task_type == TapeTaskType.CLEAN}
         for drive in self._drives():
             last_ns = max(drive.last_cleaned_ns, drive.created_ns)

@@ -556,8 +556,3 @@ GLOBAL_CONFIGURATION: Final[dict[str, ConfigurationKey]] = {
         _choice("bandwith_rule_limit", ("minimum", "maximum"), "The same for limits of rules."),
     )
 }
-
-
-def configured(key: str) -> Any:
-    """Value of a global configuration key: its default, as long as nothing in the log can change it."""
-    return GLOBAL_CONFIGURATION[key].default

@@ -40,6 +40,7 @@ from rbcore.commands import (
     SetDriveStatus,
     SetLibraryStatus,
 )
+from rbcore.configuration import configured
 from rbcore.entities import LibrarySlot, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
 from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
 from rbcore.media import changer_of
@@ -64,7 +65,7 @@ from rbcore.tape_dispatch import (
     RobotStep,
     next_tape_steps,
 )
-from rbcore.vocabulary import DriveStatus, LibraryStatus, SlotType, TapeTaskType, TaskStatus, configured
+from rbcore.vocabulary import DriveStatus, LibraryStatus, SlotType, TapeTaskType, TaskStatus
 
 _log = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ class LibraryActor:
         """Who it is, and empty it where that is configured."""
         try:
             await self.ask_drive(drive_id, ProbeDrive())
-            if configured("unload_tape_cartriges_whes_media_server_starts") == "yes":
+            if configured(self._state, "unload_tape_cartriges_whes_media_server_starts") == "yes":
                 slot = self._slot_of_drive(drive_id)
                 if slot is not None and slot.is_full:
                     await self.ask_drive(drive_id, EmptyDrive(reason="the daemon was started"))

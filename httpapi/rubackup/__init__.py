@@ -15,6 +15,7 @@ from httpapi.records import methods_of
 from httpapi.rubackup import (
     auth,
     clients,
+    configuration,
     dictionaries,
     journals,
     pools,
@@ -35,6 +36,7 @@ from rbcore.resources import RESOURCES
 _MODULES = (
     auth,
     server,
+    configuration,
     clients,
     pools,
     tasks,

@@ -9,6 +9,7 @@ from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.method import AT, Schema
 from httpapi.rubackup.catalogue import action
+from rbcore.entities import CONFIGURATION_ID
 
 ROWS_MAX = 100
 """Rows of each list of server_state; ``total`` tells how many there are."""
@@ -54,6 +55,7 @@ _STATE: Schema = {
     "type": "object",
     "properties": dict.fromkeys(_LISTS, _SHORT_LIST)
     | {
+        "service_mode": {"type": "boolean", "description": "No tasks are taken or given out."},
         "log": {
             "type": "object",
             "properties": {
@@ -61,9 +63,9 @@ _STATE: Schema = {
                 "read_only_reason": {"type": "string", "description": "Why nothing can be written; empty: it can."},
             },
             "required": ["position", "read_only_reason"],
-        }
+        },
     },
-    "required": [*_LISTS, "log"],
+    "required": [*_LISTS, "service_mode", "log"],
 }
 
 
@@ -74,6 +76,8 @@ async def state(call: Call) -> Answer:
     waiting = await call.services.views.page(query)
     data: dict[str, Any] = {name: {"total": 0, "items": []} for name in _LISTS}
     data["unauthorised_clients"] = {"total": waiting.total, "items": waiting.rows}
+    configuration, _ = await call.services.views.row("global_configuration", CONFIGURATION_ID, query.at)
+    data["service_mode"] = configuration is not None and configuration["service_mode"]
     statistics = call.services.journal.log.statistics()
     data["log"] = {"position": statistics.durable, "read_only_reason": statistics.read_only_reason}
     return Answer(data, position=waiting.position)

@@ -17,6 +17,7 @@ from rbcore.commands import Command, Context
 from rbcore.decide.access import DECIDERS as ACCESS
 from rbcore.decide.assign import DECIDERS as ASSIGN
 from rbcore.decide.clients import DECIDERS as CLIENTS
+from rbcore.decide.configuration import DECIDERS as CONFIGURATION
 from rbcore.decide.decision import Decision
 from rbcore.decide.installation import DECIDERS as INSTALLATION
 from rbcore.decide.queue import DECIDERS as QUEUE
@@ -38,6 +39,7 @@ from rbcore.state import State
 _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     **RECORDS,
     **INSTALLATION,
+    **CONFIGURATION,
     **CLIENTS,
     **QUEUE,
     **ASSIGN,

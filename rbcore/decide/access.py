@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rbcore.commands import Command, Context, NoteAccessDenied, NoteLogin, NoteLogout
+from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft
 from rbcore.entities import LoginFailures, User
 from rbcore.errors import AuthenticationFailed
 from rbcore.events import AccessDeniedNoted, LoggedOut, LoginFailed, LoginSucceeded
 from rbcore.state import State
-from rbcore.vocabulary import configured
 
 _ACCESS: Final = "access"
 """Stream ``access/0``: facts that belong to no user."""
@@ -25,15 +25,15 @@ _TEXT_LENGTH_MAX: Final = 1024
 
 def login_blocked(state: State, user_name: str, address: str, now_ns: int) -> bool:
     """Whether logins of this name from this address are refused now, whatever the password."""
-    attempts_max = int(configured("wrong_auth_attempts_count"))
+    attempts_max = int(configured(state, "wrong_auth_attempts_count"))
     failures = state.by_key(LoginFailures, (_cut(user_name, _NAME_LENGTH_MAX), address))
     if failures is None or attempts_max == 0:
         return False
-    return failures.count >= attempts_max and now_ns < failures.last_ns + _block_ns()
+    return failures.count >= attempts_max and now_ns < failures.last_ns + _block_ns(state)
 
 
-def _block_ns() -> int:
-    return int(configured("wrong_auth_block_period")) * 60 * 10**9
+def _block_ns(state: State) -> int:
+    return int(configured(state, "wrong_auth_block_period")) * 60 * 10**9
 
 
 def _cut(text: str, length_max: int) -> str:
@@ -53,7 +53,7 @@ def note_login(state: State, command: NoteLogin, context: Context) -> Decision:
     in_a_row = 0
     if not login_blocked(state, name, command.address, context.now_ns):
         before = state.by_key(LoginFailures, (name, command.address))
-        recent = before is not None and context.now_ns < before.last_ns + _block_ns()
+        recent = before is not None and context.now_ns < before.last_ns + _block_ns(state)
         in_a_row = before.count + 1 if before is not None and recent else 1
     reason = _cut(command.reason, _TEXT_LENGTH_MAX)
     draft.add(_ACCESS, 0, LoginFailed(name, command.address, reason, in_a_row))

@@ -19,6 +19,7 @@ import msgspec
 from rbcore import media
 from rbcore.chain import Parent, chain_of, choose_parent, problem_of
 from rbcore.commands import AssignTask, CatalogFacts, Command, Context
+from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft, bounded, get
 from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, PendingRemoval, Pool, TapeCartridge, Task
 from rbcore.errors import NotAllowedNow
@@ -36,7 +37,6 @@ from rbcore.vocabulary import (
     LibraryStatus,
     TaskStatus,
     TaskType,
-    configured,
 )
 
 Facts = Mapping[int, CatalogFacts]
@@ -128,7 +128,7 @@ def _target(state: State, pool: Pool, facts: Facts, *, preferred_id: int, archiv
     placement = choose_catalog(
         [get(state, LocalCatalog, one, "catalog") for one in state.indexes.catalogs_of_pool.get(pool.id, ())],
         facts,
-        reserve_bytes=-1 if pool.ignore_free_space_check else int(configured("pool_storage_capacity_reserve")),
+        reserve_bytes=-1 if pool.ignore_free_space_check else int(configured(state, "pool_storage_capacity_reserve")),
         preferred_id=preferred_id,
         archive_bytes=archive_bytes,
     )
@@ -170,7 +170,7 @@ def _choose_library(state: State, pool: Pool) -> Target:
 
 def _nowhere(state: State, task: Task, target: Target, context: Context) -> Decision:
     reason = " ".join([f"{target.reason}.", *target.rejected]) if target.rejected else target.reason
-    return _suspend(state, task, reason, retry_at_ns=_retry_at(context))
+    return _suspend(state, task, reason, retry_at_ns=_retry_at(state, context))
 
 
 # --- backups -----------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def _assign_existing(state: State, task: Task, facts: Facts, context: Context) -
         return _nothing_left(state, task)
     why_not = _why_unreadable(state, task, backup, facts)
     if why_not:
-        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     library_id, where = _where(state, task, backup)
     assigned = TaskAssigned(
         media_server_id=_server_of(state, backup),
@@ -338,13 +338,13 @@ def _assign_copy(state: State, task: Task, facts: Facts, context: Context) -> De
     pool = get(state, Pool, task.target_pool_id, "pool")
     why_not = _why_unreadable(state, task, backup, facts)
     if why_not:
-        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     target = _target(state, pool, facts, preferred_id=task.target_local_catalog_id, archive_bytes=backup.archive_size)
     if not target.local_catalog_id and not target.library_id:
         return _nowhere(state, task, target, context)
     library_id, where = _where(state, task, backup)
     if target.library_id and (why_not := _why_not_from_tape_to_tape(state, backup, pool, target.library_id)):
-        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     assigned = TaskAssigned(
         media_server_id=target.media_server_id,
         pool_id=backup.pool_id,
@@ -394,7 +394,7 @@ def _assign_removal(state: State, task: Task, facts: Facts, context: Context) ->
         return _nothing_left(state, task)
     why_not = _why_offline(state, removal.local_catalog_id, facts)
     if why_not:
-        return _suspend(state, task, why_not, retry_at_ns=_retry_at(context))
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     catalog = get(state, LocalCatalog, removal.local_catalog_id, "catalog")
     pool = get(state, Pool, catalog.pool, "pool")
     assigned = TaskAssigned(
@@ -433,8 +433,8 @@ def _nothing_left(state: State, task: Task) -> Decision:
     return draft.decision(ids=[task.id], data={"status": status})
 
 
-def _retry_at(context: Context) -> int:
-    return context.now_ns + int(configured("suspended_task_restart_period")) * 60 * 10**9
+def _retry_at(state: State, context: Context) -> int:
+    return context.now_ns + int(configured(state, "suspended_task_restart_period")) * 60 * 10**9
 
 
 def _suspend(state: State, task: Task, reason: str, *, retry_at_ns: int) -> Decision:

@@ -121,6 +121,8 @@ def _integer(state: State, field: Integer, value: Any) -> int:
         raise Unacceptable("must be a whole number")
     if not field.minimum <= value <= field.maximum:
         raise Unacceptable(f"must be between {field.minimum} and {field.maximum}")
+    if value % field.multiple_of:
+        raise Unacceptable(f"must be a multiple of {field.multiple_of}")
     return value
 
 

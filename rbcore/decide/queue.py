@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from rbcore.commands import Command, Context, QueueBackup, QueueCopy, QueueRestore, QueueVerification, RestartTasks
+from rbcore.configuration import refuse_in_service_mode
 from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.fields import accept_all, client_named, invalid, json_object, text
 from rbcore.entities import Backup, Client, ClientGroup, LocalCatalog, PendingRemoval, Pool, Task
@@ -54,6 +55,7 @@ RESTORE_TASK_FIELDS: Final = (
 
 
 def queue_backup(state: State, command: QueueBackup, context: Context) -> Decision:
+    refuse_in_service_mode(state)
     values = accept_all(state, BACKUP_TASK_FIELDS, command.task, subject=TITLE, creating=True)
     check_backup(state, values)
     draft = Draft(state)
@@ -85,6 +87,7 @@ def check_backup(state: State, values: Mapping[str, Any]) -> None:
 
 
 def queue_restore(state: State, command: QueueRestore, context: Context) -> Decision:
+    refuse_in_service_mode(state)
     backup = get(state, Backup, command.backup_id, "backup")
     given = dict(command.restore_task)
     wanted = _granular_files(given.pop("granular_restore_files", []))
@@ -150,6 +153,7 @@ def _refuse_target(state: State, backup: Backup, owner: Client | None, target: C
 
 
 def queue_verification(state: State, command: QueueVerification, context: Context) -> Decision:
+    refuse_in_service_mode(state)
     backup = get(state, Backup, command.backup_id, "backup")
     draft = Draft(state)
     return added(draft, [add_task(draft, _about_backup(TaskType.VERIFY, backup, backup.client_id, {}))])
@@ -160,6 +164,7 @@ def queue_verification(state: State, command: QueueVerification, context: Contex
 
 def queue_copy(state: State, command: QueueCopy, context: Context) -> Decision:
     """Copy or Move of one backup into another pool, whatever the types of the two."""
+    refuse_in_service_mode(state)
     backup = get(state, Backup, command.backup_id, "backup")
     pool = state.by_key(Pool, command.pool_name)
     if pool is None:
@@ -241,6 +246,7 @@ def queue_deletion(draft: Draft, backup: Backup) -> int:
 
 def restart(state: State, command: RestartTasks, context: Context) -> Decision:
     """A new task each, which remembers the old one. A Suspended one ends as Killed, so that the work is not done twice."""
+    refuse_in_service_mode(state)
     tasks = get_all(state, Task, command.ids, "task")
     for task in tasks:
         require("restarted", task)

@@ -19,6 +19,7 @@ from rbcore.commands import (
     RecordCopy,
     RecordVerification,
 )
+from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft, bounded, get, get_all
 from rbcore.decide.fields import Unacceptable, invalid, text
 from rbcore.decide.queue import queue_deletion
@@ -48,7 +49,6 @@ from rbcore.vocabulary import (
     TaskStatus,
     TaskType,
     VerificationStatus,
-    configured,
 )
 
 TITLE: Final = "Repository"
@@ -275,7 +275,7 @@ def change_store_until(state: State, command: ChangeStoreUntil, context: Context
     """Longer or shorter, but not into the past (reference 3.6)."""
     backup = get(state, Backup, command.backup_id, "backup")
     try:
-        store_until_ns = _future(command.store_until, backup, context)
+        store_until_ns = _future(state, command.store_until, backup, context)
     except ValueError as wrong:
         raise invalid(TITLE, {"store_until": [f"store_until: {wrong}"]}) from wrong
     draft = Draft(state)
@@ -284,24 +284,24 @@ def change_store_until(state: State, command: ChangeStoreUntil, context: Context
     return draft.decision(ids=[backup.id])
 
 
-def _future(given: str, backup: Backup, context: Context) -> int:
+def _future(state: State, given: str, backup: Backup, context: Context) -> int:
     store_until_ns = parse_moment(text(given, 64))
     if store_until_ns <= context.now_ns:
         raise Unacceptable("it lies in the past")
-    if store_until_ns < backup.created_ns + _mandatory_storage_ns():
+    if store_until_ns < backup.created_ns + _mandatory_storage_ns(state):
         raise Unacceptable("it is earlier than mandatory_storage_time allows")
     return store_until_ns
 
 
-def _mandatory_storage_ns() -> int:
-    return int(configured("mandatory_storage_time")) * 86_400 * 10**9
+def _mandatory_storage_ns(state: State) -> int:
+    return int(configured(state, "mandatory_storage_time")) * 86_400 * 10**9
 
 
 def delete(state: State, command: DeleteBackups, context: Context) -> Decision:
     """Named backups and, by ``repository_remove_chain``, what depends on them; one Delete task each. All or nothing."""
     named = get_all(state, Backup, command.ids, "backup")
-    _refuse_early(named, context)
-    if configured("repository_remove_chain") != "yes":
+    _refuse_early(state, named, context)
+    if configured(state, "repository_remove_chain") != "yes":
         refuse_dependants(state, named)
     because_of = taken_along(state, [backup.id for backup in named])
     if len(because_of) > DELETED_BACKUPS_MAX:
@@ -320,8 +320,8 @@ def delete(state: State, command: DeleteBackups, context: Context) -> Decision:
     return draft.decision(ids=sorted(because_of), data={"task_ids": task_ids})
 
 
-def _refuse_early(named: list[Backup], context: Context) -> None:
-    early = [one for one in named if context.now_ns < one.created_ns + _mandatory_storage_ns()]
+def _refuse_early(state: State, named: list[Backup], context: Context) -> None:
+    early = [one for one in named if context.now_ns < one.created_ns + _mandatory_storage_ns(state)]
     if early:
         errors = {str(one.id): [f"Backup {one.id} is younger than mandatory_storage_time."] for one in early}
         raise Refused(next(iter(errors.values()))[0], errors=errors)

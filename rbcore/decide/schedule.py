@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbcore.commands import Command, Context
+from rbcore.configuration import refuse_in_service_mode
 from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.declared import changed_values
 from rbcore.decide.queue import add_task, added, check_backup
@@ -41,6 +42,7 @@ def change_statuses(state: State, command: ChangeStatuses, context: Context) -> 
 
 def execute(state: State, command: ExecuteRule, context: Context) -> Decision:
     """A task as the rule would make it. ``wait`` does not hinder, nor does a task of the rule that has not ended: it was ordered."""
+    refuse_in_service_mode(state)
     rule = get(state, ScheduleRule, command.rule_id, "global schedule rule")
     draft = Draft(state)
     task_id = add_task(draft, task_of(state, rule))

@@ -16,6 +16,7 @@ from rbcore.commands import (
     RecoverTapeTasks,
     TapeOrder,
 )
+from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft, bounded, get, get_all
 from rbcore.decide.fields import invalid
 from rbcore.decide.tape_inventory import slots_of
@@ -38,7 +39,6 @@ from rbcore.vocabulary import (
     SlotType,
     TapeTaskType,
     TaskStatus,
-    configured,
 )
 
 TITLE: Final = "Tl Task Queue"
@@ -296,7 +296,7 @@ def advance(state: State, command: AdvanceTapeTask, context: Context) -> Decisio
     if command.status == TaskStatus.ERROR and task.task_type in WORK:
         parent = state.find(Task, task.parent_task_id)
         if parent is not None and parent.status in GIVEN_OUT:
-            period_ns = int(configured("suspended_task_restart_period")) * 60 * 10**9
+            period_ns = int(configured(state, "suspended_task_restart_period")) * 60 * 10**9
             change_status(draft, parent, TaskStatus.SUSPENDED, reason, context.now_ns + period_ns)
     return draft.decision(ids=[task.id], data={"status": command.status})
 

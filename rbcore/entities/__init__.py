@@ -31,6 +31,7 @@ from rbcore.entities.schedule import (
     ScheduleRule,
     StrategyRule,
 )
+from rbcore.entities.settings import CONFIGURATION_ID, Configuration
 from rbcore.entities.storage import (
     ClientDefinedStorage,
     DynamicPoolGroup,
@@ -73,6 +74,7 @@ ENTITIES: dict[str, type[Entity]] = {
         TapeCartridge,
         TapeTask,
         LoginFailures,
+        Configuration,
         BackupStrategy,
         ScheduleRule,
         StrategyRule,
@@ -86,6 +88,7 @@ ENTITIES: dict[str, type[Entity]] = {
 """By stream kind."""
 
 __all__ = [
+    "CONFIGURATION_ID",
     "ENTITIES",
     "Administrator",
     "Backup",
@@ -95,6 +98,7 @@ __all__ = [
     "ClientBandwidth",
     "ClientDefinedStorage",
     "ClientGroup",
+    "Configuration",
     "DeleteRuleRequest",
     "DisasterRecoveryPlan",
     "DynamicPoolGroup",

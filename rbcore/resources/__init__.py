@@ -28,6 +28,7 @@ from rbcore.resources.repository import REPOSITORY
 from rbcore.resources.requests import DELETE_RULE_REQUESTS, NEW_RULE_REQUESTS
 from rbcore.resources.schedule import GLOBAL_SCHEDULE, STRATEGY_RULES
 from rbcore.resources.servers import MEDIA_SERVERS
+from rbcore.resources.settings import GLOBAL_CONFIGURATION_RECORD
 from rbcore.resources.strategies import BACKUP_STRATEGIES
 from rbcore.resources.tape import TAPE
 from rbcore.resources.tasks import TASK_QUEUE
@@ -52,6 +53,7 @@ RESOURCES: tuple[Resource, ...] = (
     MAINTAINERS,
     ADMINISTRATORS,
     STRATEGY_ADMINISTRATORS,
+    GLOBAL_CONFIGURATION_RECORD,
     BACKUP_STRATEGIES,
     STRATEGY_RULES,
     GLOBAL_SCHEDULE,

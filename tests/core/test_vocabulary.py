@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rbcore import vocabulary as words
+from rbcore.configuration import configured
 from rbcore.interval import parse_interval
+from rbcore.state import State
 from rbcore.vocabulary import GLOBAL_CONFIGURATION, ConfigurationKey
 
 
@@ -27,7 +29,7 @@ def test_defaults_are_acceptable_values(key: ConfigurationKey) -> None:
         case "text":
             assert key.default == ""
     assert key.meaning.endswith(".")
-    assert words.configured(key.name) == key.default
+    assert configured(State(), key.name) == key.default
 
 
 def test_statuses_are_one_vocabulary() -> None:

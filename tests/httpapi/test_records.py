@@ -238,6 +238,8 @@ async def test_roles_decide_and_refusals_are_recorded(house: House, monkeypatch:
 
 async def test_every_declared_resource_has_its_documented_reads(house: House) -> None:
     for resource in RESOURCES:
+        if resource.name == "global_configuration":
+            continue  # one record, and no list of it
         listed = await house.call("GET", resource.name)
         assert listed.status == 200
         assert listed.data["total"] == len(listed.data["items"])
