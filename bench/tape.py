@@ -50,8 +50,11 @@ from tests.tape_actors.queued_restores import loads_by_queued_restores
 MIB: Final = 1024 * 1024
 FILE_BYTES: Final = 64 * MIB
 SESSION_BYTES_MAX: Final = 1024 * MIB
+SLACK_BYTES: Final = 64 * MIB
+"""More than labels, manifests and indexes of all runs take."""
 RATIO_MIN: Final = 0.8
-CARTRIDGES, DRIVES = 4, 2
+CARTRIDGES, DRIVES = 2, 2
+"""One cartridge for the daemon, one for raw transfers."""
 POOL: Final = "Tapes"
 POLL_SECONDS: Final = 0.1
 """Each question costs the daemon some milliseconds, which this machine has not got to spare."""
@@ -93,14 +96,28 @@ async def second_drive(url: str) -> AsyncIterator[Drive]:
         await transport.aclose()
 
 
-async def fill_second_drive(changer_url: str) -> None:
-    """With the last data cartridge: the daemon, which has the first drive alone, uses others first."""
-    transport = IscsiTransport(changer_url)
+async def prepare(library: LibraryProcess, reused_bytes: int) -> None:
+    """Bring the last cartridge to the second drive, for raw transfers: the daemon has the first drive alone.
+
+    ``reused_bytes``: of both cartridges so much is written before, and erased. From then on no transfer pays for memory that the machine sees for the
+    first time, which costs as much again as the transfer, once, and would fall upon whoever comes first. Used cartridges are the usual case, too.
+    """
+    transport = IscsiTransport(library.changer_url)
     try:
         changer = Changer(transport)
         await changer.wait_ready(60)
         parts = await changer.element_addresses()
-        await changer.move(parts[ElementType.STORAGE].first + CARTRIDGES - 1, parts[ElementType.DRIVE].first + 1)
+        slot, drive = parts[ElementType.STORAGE].first, parts[ElementType.DRIVE].first + 1
+        for cartridge in range(CARTRIDGES):
+            await changer.move(slot + cartridge, drive)
+            if reused_bytes:
+                await raw_write(library.drive_url(1), reused_bytes, MIB)
+                async with second_drive(library.drive_url(1)) as mounted:
+                    await mounted.erase(long=False)
+            if cartridge < CARTRIDGES - 1:
+                async with second_drive(library.drive_url(1)) as mounted:
+                    await mounted.unload()
+                await changer.move(drive, slot + cartridge)
     finally:
         await transport.aclose()
 
@@ -132,7 +149,7 @@ async def session_alone(url: str, size: int, format: CartridgeFormat) -> tuple[f
     blocks = [codec.seal(BlockKind.PAYLOAD, number, os.urandom(MIB)) for number in range(size // MIB)]
     async with second_drive(url) as drive:
         order = LabelOrder(
-            volume_tag="VT0004L9", pool=POOL, server="bench", software="bench", cartridge=os.urandom(16), created_ns=1
+            volume_tag="VT0002L9", pool=POOL, server="bench", software="bench", cartridge=os.urandom(16), created_ns=1
         )
         session = await label_cartridge(drive, order, await identify(drive), format)
         info = ArchiveInfo(client="bench", resource="/", backup_type="full", crypto="nocrypt", created_ns=1)
@@ -209,14 +226,15 @@ def _processor_seconds(process: int) -> float:
 
 
 @contextlib.contextmanager
-def running(part: str, media: Path, mebibytes: int) -> Iterator[LibraryProcess]:
+def running(part: str, media: Path, size: int, runs: int) -> Iterator[LibraryProcess]:
     kind, _, _ = PARTS[part]
+    capacity = (runs + 1) * size
     directory = media / part
     directory.mkdir()
-    library = kind(directory, cartridges=CARTRIDGES, mebibytes=mebibytes, drives=DRIVES)
+    library = kind(directory, cartridges=CARTRIDGES, mebibytes=capacity // MIB, drives=DRIVES)
     try:
         library.start()
-        trio.run(fill_second_drive, library.changer_url)
+        trio.run(prepare, library, runs * size + SLACK_BYTES)
         yield library
     finally:
         library.stop()
@@ -225,7 +243,7 @@ def running(part: str, media: Path, mebibytes: int) -> Iterator[LibraryProcess]:
 
 def one_part(part: str, folder: Path, media: Path, tree: Path, size: int, runs: int) -> Rates:
     _, cartridge_format, block_bytes = PARTS[part]
-    with running(part, media, 4 * size // MIB) as library:
+    with running(part, media, size, runs) as library:
         (folder / part).mkdir()
         environment = {"RBMEDIA_ISCSI_TARGETS": library.target}
         with contextlib.closing(Installation(folder / part, environment, poll_seconds=POLL_SECONDS)) as ours:

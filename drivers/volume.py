@@ -107,7 +107,7 @@ class DirectoryVolume:
 
 
 class Bounces:
-    """Page-aligned buffers of STAGE_BYTES for reads that are not aligned, shared by the files of a volume, some kept for the next."""
+    """Page-aligned buffers of STAGE_BYTES for writes and for reads that are not aligned, shared by the files of a volume, some kept for the next."""
 
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []
@@ -188,7 +188,7 @@ class DirectoryFile:
         self._flush()
         with _translated(self.path):
             os.ftruncate(self._descriptor, size)
-        self._stage = None
+        self._release_stage()
         self._size = size
 
     def sync(self) -> None:
@@ -201,7 +201,7 @@ class DirectoryFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-            self._stage = None
+            self._release_stage()
 
     def _open(self, flags: int) -> int:
         if self._direct:
@@ -218,7 +218,7 @@ class DirectoryFile:
     def _loaded_stage(self) -> mmap.mmap:
         """The stage; after opening or truncating it begins with what stands in the last, partly filled page of the file."""
         if self._stage is None:
-            self._stage = mmap.mmap(-1, STAGE_BYTES)
+            self._stage = self._bounces.take()
             self._stage_offset = self._size - self._size % ALIGNMENT
             self._staged = self._size - self._stage_offset
             if self._staged:
@@ -227,6 +227,12 @@ class DirectoryFile:
                 if count < self._staged:
                     raise Damaged(f"{self.path}: {count} bytes at {self._stage_offset} where {self._staged} should be")
         return self._stage
+
+    def _release_stage(self) -> None:
+        """For the next file: fresh memory costs a small file more than its bytes do."""
+        if self._stage is not None:
+            self._bounces.give_back(self._stage)
+            self._stage = None
 
     def _flush(self) -> None:
         """Bring what is staged to the file. A partly filled last page is written whole, cut by size, and stays staged."""

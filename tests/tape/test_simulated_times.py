@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from drivers.simulated.tape import GENERATIONS, Mechanics, SimulatedLibrary
+from drivers.simulated.tape.drive import BUFFER_BYTES
 from tests.tape.simulated import DRIVE, SLOT, Device, library, loaded
 
 GIGA = 10**9
@@ -57,7 +58,34 @@ async def test_data_at_the_rate_of_the_slower_of_drive_and_cartridge(
         start = trio.current_time()
         for _ in range(9):
             await drive.write(bytes(1_000_000))
+        await drive.filemarks(0)
         assert abs(trio.current_time() - start - 9e6 / rate) < 1e-6
+
+
+async def test_the_buffer_takes_what_the_tape_has_not_taken_yet(autojump_clock: trio.testing.MockClock) -> None:
+    """A host that brings its records as fast as the tape runs never waits; one that is faster waits for all but a buffer."""
+    made = library("VT0001L9", factor=1e-4, mechanics=Mechanics())
+    drive = await loaded(made)
+    record, rate = bytes(1_000_000), GENERATIONS[9].rate_bytes_per_second
+    for _ in range(40):
+        start = trio.current_time()
+        await drive.write(record)
+        assert trio.current_time() == start
+        await trio.sleep(len(record) / rate)
+    start = trio.current_time()
+    for _ in range(40):
+        await drive.write(record)
+    assert abs(trio.current_time() - start - (40e6 - BUFFER_BYTES) / rate) < 1e-6
+    await drive.filemarks(0)
+    assert abs(trio.current_time() - start - 40e6 / rate) < 1e-6
+    # In reading the drive is ahead, from the second record on.
+    await drive.rewind()
+    await drive.read(len(record))
+    await trio.sleep(1)
+    start = trio.current_time()
+    for _ in range(40):
+        await drive.read(len(record))
+    assert abs(trio.current_time() - start - (40e6 - BUFFER_BYTES) / rate) < 1e-6
 
 
 async def test_a_locate_pays_for_the_metres_and_not_for_the_bytes(autojump_clock: trio.testing.MockClock) -> None:
@@ -98,6 +126,7 @@ async def test_drives_work_side_by_side_and_the_robot_one_by_one(autojump_clock:
     async def write(drive: Device) -> None:
         for _ in range(10):
             assert await drive.write(bytes(720_000)) == "good"
+        assert await drive.filemarks(0) == "good"
 
     start = trio.current_time()
     async with trio.open_nursery() as nursery:

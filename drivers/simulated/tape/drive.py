@@ -103,6 +103,12 @@ class SimulatedDrive(LogicalUnit):
         self._clean_at_metres = clean_after_metres
         self._ready_at = 0.0
         self._busy_until = 0.0
+        self._written_at = 0.0
+        """When everything that was written is on the tape, as long as nothing else moves it."""
+        self._read_at = 0.0
+        """When what was read last had come off the tape."""
+        self._reads_on_at: tuple[int, int] | None = None
+        """Partition and object behind what was read last: from there the drive reads on by itself."""
         self.handlers |= self._data_handlers() | self._other_handlers()
 
     def __repr__(self) -> str:
@@ -192,7 +198,8 @@ class SimulatedDrive(LogicalUnit):
         self._lose_buffer()
         self.faults.is_dead = False
         self._forget_parameters()
-        self._busy_until = 0.0
+        self._busy_until = self._written_at = 0.0
+        self._reads_on_at = None
         self.head = None
         if self.cartridge is None:
             self.state = DriveState.EMPTY
@@ -259,6 +266,7 @@ class SimulatedDrive(LogicalUnit):
             cartridge.save()
             self.loads += 1
             self.state = DriveState.READY
+            self._reads_on_at = None
             self.head = Head(
                 cartridge,
                 self.generation,
@@ -331,8 +339,30 @@ class SimulatedDrive(LogicalUnit):
         return head
 
     def _wait_for_motion(self, command: Command, seconds: float = 0.0) -> float:
-        """A command that comes while the tape still runs for an immediate one waits for it."""
-        return max(0.0, self._busy_until - command.now) + seconds
+        """A command that comes while the tape still runs for an immediate one, or for records in the buffer, waits for it."""
+        return max(0.0, self._busy_until - command.now, self._written_at - command.now) + seconds
+
+    def _ahead_seconds(self, head: Head) -> float:
+        """How long the tape runs for what the buffer holds: so far it may be behind the host in writing, and before him in reading."""
+        return self.mechanics.transfer_seconds(self.generation, head.cartridge.generation, self._buffer_bytes)
+
+    def _read_seconds(
+        self, command: Command, head: Head, waited: float, transfer: float, place: tuple[int, int]
+    ) -> float:
+        """Until a record is here. Behind the one before, the drive went on reading meanwhile, as far as its buffer has room."""
+        begin = command.now + waited
+        if place == self._reads_on_at:
+            begin = max(self._read_at, begin - self._ahead_seconds(head))
+        self._read_at = begin + transfer
+        self._reads_on_at = (head.partition, head.position)
+        return max(waited, self._read_at - command.now)
+
+    def _write_seconds(self, command: Command, head: Head, waited: float, transfer: float) -> float:
+        """Until the buffer has taken records, which is before they are on the tape."""
+        self._written_at = max(self._written_at, command.now + waited) + transfer
+        if not self.pages.is_buffered:
+            return self._written_at - command.now
+        return max(waited, self._written_at - command.now - self._ahead_seconds(head))
 
     def _moved(self, command: Command, seconds: float, *, immediate: bool) -> Reply:
         seconds = self._wait_for_motion(command, seconds)
@@ -392,6 +422,7 @@ class SimulatedDrive(LogicalUnit):
         waited = self._wait_for_motion(command)
         if length == 0:
             return Reply()
+        place = (head.partition, head.position)
         try:
             if fixed:
                 data, seconds = head.read_fixed(length, block_bytes)
@@ -400,9 +431,9 @@ class SimulatedDrive(LogicalUnit):
         except s.CheckCondition as ended:
             if ended.sense.key == s.MEDIUM_ERROR:
                 self.pages.alert(READ_FAILURE)
-            ended.seconds += waited
+            ended.seconds = self._read_seconds(command, head, waited, ended.seconds, place)
             raise
-        return Reply(data, waited + seconds)
+        return Reply(data, self._read_seconds(command, head, waited, seconds, place))
 
     def _write(self, command: Command) -> Reply:
         fixed, length = command.has(1, 0x01), command.number(2, 3)
@@ -418,25 +449,26 @@ class SimulatedDrive(LogicalUnit):
         if len(command.send) < count * block_bytes:
             raise s.CheckCondition(s.PARAMETER_LIST_LENGTH)
         blocks = [command.send[at * block_bytes : (at + 1) * block_bytes] for at in range(count)]
-        waited = self._wait_for_motion(command)
+        waited = max(0.0, self._busy_until - command.now)
         try:
             seconds = head.write(blocks, [count - done for done in range(count)] if fixed else [length])
         except s.CheckCondition as ended:
             if ended.sense.key == s.MEDIUM_ERROR:
                 self.pages.alert(WRITE_FAILURE)
-            ended.seconds += waited
+            ended.seconds = self._write_seconds(command, head, waited, ended.seconds)
             raise
         finally:
             if not self.pages.is_buffered and not self.faults.is_dead:
                 head.cartridge.flush()
-        return Reply(seconds=waited + seconds)
+        return Reply(seconds=self._write_seconds(command, head, waited, seconds))
 
     def _write_filemarks(self, command: Command) -> Reply:
         if command.has(1, 0x02):
             raise s.CheckCondition(s.invalid_field(1))
         head = self._writable()
-        seconds = head.write_filemarks(command.number(2, 3), immediate=command.has(1, 0x01))
-        return Reply(seconds=self._wait_for_motion(command, seconds))
+        immediate = command.has(1, 0x01)
+        seconds = head.write_filemarks(command.number(2, 3), immediate=immediate)
+        return Reply(seconds=seconds if immediate else self._wait_for_motion(command, seconds))
 
     def _space(self, command: Command) -> Reply:
         code = command.cdb[1] & 0x0F
