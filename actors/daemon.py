@@ -24,6 +24,7 @@ from actors.jobs import Jobs
 from actors.journal import JournalActor
 from actors.link import Network
 from actors.places import Places
+from actors.port import ServerLoads, nothing_measured
 from actors.storage import Storages
 from actors.supervisor import RestartPolicy, Supervisor
 from actors.tape.libraries import TapeSite
@@ -103,11 +104,13 @@ async def daemon_actors(
     policy: RestartPolicy | None = None,
     on_giving_up: Callable[[str, str], Awaitable[None]] | None = None,
     tape: Callable[[Bus], TapeSite] | None = None,
+    loads: ServerLoads = nothing_measured,
 ) -> AsyncIterator[DaemonActors]:
     """All actors over a recovered journal; they run while the block does.
 
     ``on_giving_up(name, reason)``: an actor failed too often; without it that ends the daemon, which is then started anew.
     ``tape(bus)``: the tape libraries, made but not run; without it what needs cartridges is ``Unavailable``.
+    ``loads``: how busy media servers are; without it pools out of dynamic groups are chosen by tasks and room alone.
     """
     bus = Bus(host_name, world)
     works = Works(journal, world)
@@ -127,7 +130,7 @@ async def daemon_actors(
         site = tape(bus) if tape is not None else None
         places = Places(storages, site)
         data = DataChannelServer(journal, works, places, world)
-        dispatcher = Dispatcher(journal, works, sessions, storages, places, jobs, world)
+        dispatcher = Dispatcher(journal, works, sessions, storages, places, jobs, world, loads=loads)
         sessions.data_port = await nursery.start(
             functools.partial(network.serve_data, ports.host, ports.data, data.serve)
         )

@@ -19,7 +19,7 @@ from actors.client_session import ClientSessions
 from actors.copier import copy_backup
 from actors.jobs import Jobs
 from actors.places import Places
-from actors.port import Journal
+from actors.port import Journal, ServerLoads, nothing_measured
 from actors.starting import Starter
 from actors.storage import LookAtCatalog, RemoveArchive, Storages, SweepCatalog
 from actors.supervisor import Backoff, describe, leading_error
@@ -117,8 +117,11 @@ class Dispatcher:
         places: Places,
         jobs: Jobs,
         world: World,
+        *,
+        loads: ServerLoads = nothing_measured,
     ) -> None:
         self._journal = journal
+        self._loads = loads
         self._works = works
         self._sessions = sessions
         self._storages = storages
@@ -271,7 +274,9 @@ class Dispatcher:
         if task is not None and task.status == TaskStatus.NEW:
             online = self._sessions.online(task.client_id)
             facts.sort(key=lambda one: one.local_catalog_id)
-            await self._execute(AssignTask(task_id=task.id, catalogs=facts, client_online=online), task.id)
+            loads = self._loads(step.load_seconds) if step.load_seconds else []
+            command = AssignTask(task_id=task.id, catalogs=facts, client_online=online, loads=loads)
+            await self._execute(command, task.id)
 
     async def _look_at(self, catalog_id: int) -> CatalogFacts:
         try:

@@ -10,7 +10,7 @@ import msgspec
 
 from eventlog.port import EventLog
 from rbcore.archive.store import ArchiveSummary
-from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply
+from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply, ServerLoad
 from rbcore.entities import Backup, BackupPart, Task
 from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing
 from rbcore.state import State
@@ -42,6 +42,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     files_done: int
     bytes_per_second: float
     updated_ns: int
+
+
+class ServerLoads(Protocol):
+    """How busy media servers are, for the choice of a pool out of a group."""
+
+    def __call__(self, seconds: int) -> list[ServerLoad]:
+        """Averages over the last ``seconds``, at once; media servers that nobody measures are left out."""
+
+
+def nothing_measured(seconds: int) -> list[ServerLoad]:
+    """``ServerLoads`` where nobody measures: limits of load do not apply then, and the choice says so."""
+    return []
 
 
 class Sessions(Protocol):
@@ -174,8 +186,10 @@ __all__ = [
     "LibraryFacts",
     "ListArchive",
     "Progress",
+    "ServerLoads",
     "Sessions",
     "TapeCandidate",
     "TapeLibraries",
     "TapeStore",
+    "nothing_measured",
 ]

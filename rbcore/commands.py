@@ -272,6 +272,18 @@ class CatalogFacts(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """How busy a media server was, averaged over the period that was asked for."""
+
+    media_server_id: int
+    cpu_percent: float
+    """Of all its processors: 0 to 100."""
+    in_operations: float
+    """Writes to its block devices, per second."""
+    out_operations: float
+    """Reads from them, per second."""
+
+
 class AssignTask(Command, frozen=True, kw_only=True):
     """Give a New task its device, or suspend it with the reasons why none fits."""
 
@@ -279,6 +291,8 @@ class AssignTask(Command, frozen=True, kw_only=True):
     catalogs: list[CatalogFacts]
     client_online: bool
     """Tape libraries are judged by the state alone: what their actors found is recorded there."""
+    loads: list[ServerLoad] = []
+    """For a dynamic pool group: averages over its ``calculation_period``. A media server that is missing was not measured."""
 
 
 class AdvanceTask(Command, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rbcore.entities import DynamicPoolGroup, DynamicPoolGroupRecord, Pool, PoolSubstitution
+from rbcore.protectable import pool_problem
 from rbcore.resource import Rule
 from rbcore.state import State
-from rbcore.vocabulary import TAPE_POOL_TYPES, PoolType
+from rbcore.vocabulary import POOL_TYPES_WITH_DATA_PLANE, TAPE_POOL_TYPES, PoolType
 
 _CLASSES: Final = (
     ("pools that keep archives whole", frozenset({PoolType.FILE_SYSTEM, PoolType.CLOUD, *TAPE_POOL_TYPES})),
@@ -57,6 +58,35 @@ def pools_for(state: State, destination: int) -> list[int]:
     if destination < 0:
         return [one.pool for one in members_of(state, -destination) if one.enabled]
     return [destination, *substitutes_of(state, destination)]
+
+
+def name_of(state: State, destination: int) -> str:
+    """For people: ``pool 'Default'``, ``group 'fast'``."""
+    group = group_named(state, destination)
+    if group is not None:
+        return f"group '{group.name}'"
+    pool = state.find(Pool, destination)
+    return f"pool '{pool.pool_name}'" if pool is not None else f"pool {destination}"
+
+
+def is_there(state: State, destination: int) -> bool:
+    return (state.find(Pool, destination) or group_named(state, destination)) is not None
+
+
+def why_not_writable(state: State, destination: int) -> str:
+    """Why no backup can ever go there in this release, as a sentence; empty: it can. Asked before a task comes into being."""
+    group = group_named(state, destination)
+    if group is not None:
+        writable = ", ".join(sorted(POOL_TYPES_WITH_DATA_PLANE))
+        pools = [state.find(Pool, one) for one in pools_for(state, destination)]
+        if any(one is not None and one.pool_type in POOL_TYPES_WITH_DATA_PLANE for one in pools):
+            return ""
+        return (
+            f"Group '{group.name}' has no enabled pool to which this release can write; add a pool of the type {writable} to it "
+            "(POST dynamic_pool_groups_records)."
+        )
+    pool = state.find(Pool, destination)
+    return pool_problem(pool) if pool is not None else ""
 
 
 def in_one_namespace(field: str, other: type[Pool] | type[DynamicPoolGroup], noun: str) -> Rule:

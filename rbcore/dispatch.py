@@ -24,6 +24,7 @@ import msgspec
 from rbcore import media
 from rbcore.chain import ancestors, chain_of
 from rbcore.configuration import configured, in_service_mode
+from rbcore.destination import group_named, pools_for
 from rbcore.entities import Backup, PendingRemoval, TapeCartridge, TapeTask, Task
 from rbcore.indexes import BackupGroup, canonical_resource
 from rbcore.state import State
@@ -70,6 +71,8 @@ class AssignStep(Step, frozen=True, kw_only=True):
     """Look at the catalogs in ``catalog_ids`` and send ``AssignTask``."""
 
     catalog_ids: tuple[int, ...]
+    load_seconds: int = 0
+    """Also tell how busy media servers were, averaged over so many seconds; 0: nobody wants to know."""
 
 
 class StartOnClientStep(Step, frozen=True, kw_only=True):
@@ -333,7 +336,12 @@ def _assign(state: State, task: Task, load: _Load) -> AssignStep | None:
         load.clients[task.client_id] += 1
     if task.task_type in BACKUP_TASKS:
         load.resources.add(_group(task))
-    return AssignStep(task_id=task.id, catalog_ids=tuple(_catalogs_of(state, task)))
+    group = group_named(state, task.requested_pool_id) if task.task_type in BACKUP_TASKS else None
+    return AssignStep(
+        task_id=task.id,
+        catalog_ids=tuple(_catalogs_of(state, task)),
+        load_seconds=group.calculation_period if group is not None else 0,
+    )
 
 
 def _catalogs_of(state: State, task: Task) -> list[int]:
@@ -344,8 +352,9 @@ def _catalogs_of(state: State, task: Task) -> list[int]:
         found |= {removal.local_catalog_id} if removal is not None else set()
     else:
         found |= {backup.local_catalog_id for backup in _read_by(state, task)}
-    pool_id = task.pool_id if task.task_type in BACKUP_TASKS else task.target_pool_id
-    found |= state.indexes.catalogs_of_pool.get(pool_id, set()) if pool_id else set()
+    is_backup = task.task_type in BACKUP_TASKS
+    for pool_id in pools_for(state, task.requested_pool_id) if is_backup else (task.target_pool_id,):
+        found |= state.indexes.catalogs_of_pool.get(pool_id, set())
     return sorted(found - {0})
 
 

@@ -3,6 +3,9 @@
 What was chosen, why, and why not the others stands in the event, so that ``why`` is a query. Nothing fits: the task is
 Suspended with all reasons, and tried again.
 
+A backup names a pool or a dynamic pool group. A pool that cannot take it hands it on along its substitutions, a group chooses among its members
+(``rbcore.destination``, ``rbcore.decide.pool_choice``). A Copy or Move goes to the pool that was named, or waits.
+
 Tape: a library is judged by the state alone, and free space is not looked at: which cartridge is written is decided when a drive turns to it. An
 attempt on tape begins a new archive, because the one before cannot be gone on with. What is read from cartridges needs all of them within
 reach of a robot. Such a task is placed in the library of the cartridge that it reads first; the others may be elsewhere, and each is asked for where
@@ -18,19 +21,30 @@ import msgspec
 
 from rbcore import media
 from rbcore.chain import Parent, chain_of, choose_parent, problem_of
-from rbcore.commands import AssignTask, CatalogFacts, Command, Context
+from rbcore.commands import AssignTask, CatalogFacts, Command, Context, ServerLoad
 from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft, bounded, get
-from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, PendingRemoval, Pool, TapeCartridge, Task
+from rbcore.decide.pool_target import Facts, Target, is_given_out, target_in_group, target_or_substitute
+from rbcore.destination import group_named
+from rbcore.entities import (
+    Backup,
+    Client,
+    LocalCatalog,
+    MediaServer,
+    PendingRemoval,
+    Pool,
+    TapeCartridge,
+    Task,
+)
 from rbcore.errors import NotAllowedNow
 from rbcore.events import TaskAssigned, TaskPlaced, TaskStatusChanged
 from rbcore.indexes import canonical_resource
 from rbcore.state import State
-from rbcore.task import GIVEN_OUT
 from rbcore.vocabulary import (
     BACKUP_TASKS,
     CLIENT_TASKS,
     COPY_TASKS,
+    POOL_TYPES_WITH_DATA_PLANE,
     TAPE_POOL_TYPES,
     BackupType,
     CartridgeStatus,
@@ -38,19 +52,6 @@ from rbcore.vocabulary import (
     TaskStatus,
     TaskType,
 )
-
-Facts = Mapping[int, CatalogFacts]
-"""By catalog id."""
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an archive is going to be written, or, with neither catalog nor library, why nowhere."""
-
-    media_server_id: int = 0
-    local_catalog_id: int = 0
-    library_id: int = 0
-    reason: str
-    rejected: list[str] = []
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +111,7 @@ def assign(state: State, command: AssignTask, context: Context) -> Decision:
         return _suspend(state, task, f"client {name} is offline; the task goes on when it returns", retry_at_ns=0)
     facts = {one.local_catalog_id: one for one in command.catalogs}
     if task.task_type in BACKUP_TASKS:
-        return _assign_backup(state, task, facts, context)
+        return _assign_backup(state, task, facts, command.loads, context)
     if task.task_type in COPY_TASKS:
         return _assign_copy(state, task, facts, context)
     return _assign_existing(state, task, facts, context)
@@ -120,9 +121,11 @@ def assign(state: State, command: AssignTask, context: Context) -> Decision:
 
 
 def _target(state: State, pool: Pool, facts: Facts, *, preferred_id: int, archive_bytes: int = 0) -> Target:
+    if pool.pool_type not in POOL_TYPES_WITH_DATA_PLANE:
+        return Target(reason=f"it is of the type {pool.pool_type}, to which this release cannot write yet")
+    if in_service_mode := _why_in_service_mode(state, pool.id):
+        return Target(reason=in_service_mode)
     server = get(state, MediaServer, pool.media_server, "media server")
-    if server.local_service_mode == "yes":
-        return Target(reason=f"media server {server.hostname} is in service mode and takes no new tasks")
     if pool.pool_type in TAPE_POOL_TYPES:
         return _choose_library(state, pool)
     placement = choose_catalog(
@@ -133,6 +136,7 @@ def _target(state: State, pool: Pool, facts: Facts, *, preferred_id: int, archiv
         archive_bytes=archive_bytes,
     )
     return Target(
+        pool_id=pool.id,
         media_server_id=server.id,
         local_catalog_id=placement.catalog.id if placement.catalog is not None else 0,
         reason=placement.reason,
@@ -156,6 +160,7 @@ def _choose_library(state: State, pool: Pool) -> Target:
             )
         else:
             return Target(
+                pool_id=pool.id,
                 media_server_id=library.media_server,
                 library_id=library.id,
                 reason=f"library {library.id} is online and has a drive",
@@ -168,6 +173,15 @@ def _choose_library(state: State, pool: Pool) -> Target:
     return Target(reason=reason, rejected=rejected)
 
 
+def _why_in_service_mode(state: State, pool_id: int) -> str:
+    """The media server of the pool takes no new tasks (reference 2.5): not to write there, nor to read, nor to remove."""
+    pool = state.find(Pool, pool_id)
+    server = state.find(MediaServer, pool.media_server) if pool is not None else None
+    if server is None or server.local_service_mode != "yes":
+        return ""
+    return f"media server {server.hostname} is in service mode and takes no new tasks"
+
+
 def _nowhere(state: State, task: Task, target: Target, context: Context) -> Decision:
     reason = " ".join([f"{target.reason}.", *target.rejected]) if target.rejected else target.reason
     return _suspend(state, task, reason, retry_at_ns=_retry_at(state, context))
@@ -176,16 +190,14 @@ def _nowhere(state: State, task: Task, target: Target, context: Context) -> Deci
 # --- backups -----------------------------------------------------------------------------------------------------------
 
 
-def _assign_backup(state: State, task: Task, facts: Facts, context: Context) -> Decision:
-    pool = get(state, Pool, task.pool_id, "pool")
-    target = _target(state, pool, facts, preferred_id=task.local_catalog_id)
-    if not target.local_catalog_id and not target.library_id:
-        return _nowhere(state, task, target, context)
+def _assign_backup(state: State, task: Task, facts: Facts, loads: Sequence[ServerLoad], context: Context) -> Decision:
     unreadable = {one.local_catalog_id: one.problem or "it is offline" for one in facts.values() if not one.online}
-    parent = _parent_of_attempt(state, task, target, unreadable)
-    goes_on = parent is not None
-    if parent is None:
-        parent = choose_parent(
+
+    def target_in(pool: Pool) -> Target:
+        return _target(state, pool, facts, preferred_id=task.local_catalog_id)
+
+    def parent_in(pool: Pool) -> Parent:
+        return choose_parent(
             state,
             backup_type=task.requested_backup_type,
             group=(task.client_id, task.resource_type, canonical_resource(task.resource)),
@@ -193,6 +205,19 @@ def _assign_backup(state: State, task: Task, facts: Facts, context: Context) -> 
             crypto=task.crypto,
             unreadable_catalogs=unreadable,
         )
+
+    group = group_named(state, task.requested_pool_id)
+    if group is not None:
+        target = target_in_group(state, task, group, facts, loads, target_in, parent_in)
+    else:
+        target = target_or_substitute(state, task, target_in)
+    if not target.is_found:
+        return _nowhere(state, task, target, context)
+    pool = get(state, Pool, target.pool_id, "pool")
+    parent = _parent_of_attempt(state, task, target, unreadable)
+    goes_on = parent is not None
+    if parent is None:
+        parent = parent_in(pool)
     assigned = TaskAssigned(
         media_server_id=target.media_server_id,
         pool_id=pool.id,
@@ -265,6 +290,8 @@ def _why_unreadable(state: State, task: Task, backup: Backup, facts: Facts) -> s
     """Why the archives that the task needs cannot be read now; empty: they can."""
     chain = read_by(state, task, backup)
     for one in chain:
+        if why_not := _why_in_service_mode(state, one.pool_id):
+            return why_not
         if not one.parts and (why_not := _why_offline(state, one.local_catalog_id, facts)):
             return why_not
     missing = media.missing_for(state, chain)
@@ -292,7 +319,7 @@ def _why_in_motion(state: State, task: Task, chain: Sequence[Backup]) -> str:
     if not on_tape:
         return ""
     for other in state.active_tasks():
-        if other.id == task.id or not _is_given_out(other):
+        if other.id == task.id or not is_given_out(other):
             continue
         if other.task_type == TaskType.MOVE and other.backup_id in on_tape:
             return f"task {other.id} is moving backup {other.backup_id} off its cartridges; this one waits for its end"
@@ -301,11 +328,6 @@ def _why_in_motion(state: State, task: Task, chain: Sequence[Backup]) -> str:
             if used is not None and any(one.id in on_tape for one in read_by(state, other, used)):
                 return f"task {other.id} ({other.task_type}) reads the backup; it is moved afterwards"
     return ""
-
-
-def _is_given_out(task: Task) -> bool:
-    status = task.resumes_as if task.status == TaskStatus.PAUSED else task.status
-    return status in GIVEN_OUT or status == TaskStatus.KILL
 
 
 def _where(state: State, task: Task, backup: Backup) -> tuple[int, str]:
@@ -340,7 +362,7 @@ def _assign_copy(state: State, task: Task, facts: Facts, context: Context) -> De
     if why_not:
         return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     target = _target(state, pool, facts, preferred_id=task.target_local_catalog_id, archive_bytes=backup.archive_size)
-    if not target.local_catalog_id and not target.library_id:
+    if not target.is_found:
         return _nowhere(state, task, target, context)
     library_id, where = _where(state, task, backup)
     if target.library_id and (why_not := _why_not_from_tape_to_tape(state, backup, pool, target.library_id)):
@@ -397,6 +419,8 @@ def _assign_removal(state: State, task: Task, facts: Facts, context: Context) ->
         return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     catalog = get(state, LocalCatalog, removal.local_catalog_id, "catalog")
     pool = get(state, Pool, catalog.pool, "pool")
+    if why_not := _why_in_service_mode(state, pool.id):
+        return _suspend(state, task, why_not, retry_at_ns=_retry_at(state, context))
     assigned = TaskAssigned(
         media_server_id=pool.media_server,
         pool_id=pool.id,

@@ -175,8 +175,8 @@ def _reference(state: State, field: Reference, value: Any) -> int:
         return -other.id
     if field.placeholder and key == field.placeholder:
         return 0
-    kinds = " or ".join(kind.replace("_", " ") for kind in (field.to, field.or_to) if kind)
-    raise Unacceptable(f"there is no {kinds} '{key}'")
+    neither = f" and no {field.or_to.replace('_', ' ')} of that name" if field.or_to else ""
+    raise Unacceptable(f"there is no {field.to.replace('_', ' ')} '{key}'{neither}")
 
 
 def client_named(state: State, name: str) -> Client:

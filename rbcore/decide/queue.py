@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from rbcore import destination
 from rbcore.commands import Command, Context, QueueBackup, QueueCopy, QueueRestore, QueueVerification, RestartTasks
 from rbcore.configuration import refuse_in_service_mode
 from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.fields import accept_all, client_named, invalid, json_object, text
-from rbcore.entities import Backup, Client, ClientGroup, LocalCatalog, PendingRemoval, Pool, Task
+from rbcore.entities import Backup, Client, ClientGroup, DynamicPoolGroup, LocalCatalog, PendingRemoval, Pool, Task
 from rbcore.errors import InvalidRequest, Refused
 from rbcore.events import TaskQueued, TaskStatusChanged
-from rbcore.protectable import is_nothing, module_problem, path_problem, pool_problem, resource_problem
+from rbcore.protectable import is_nothing, module_problem, path_problem, resource_problem
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Text
 from rbcore.state import State
 from rbcore.task import require
@@ -38,7 +39,15 @@ BACKUP_TASK_FIELDS: Final = (
     Text(name="resource", required=True),
     Reference(name="client", attribute="client_id", required=True, to=Client.KIND, by="client"),
     Choice(name="backup_type", required=True, values=BACKUP_TYPES),
-    Reference(name="pool", attribute="pool_id", required=True, to=Pool.KIND, by="pool_name"),
+    Reference(
+        name="pool",
+        attribute="pool_id",
+        required=True,
+        to=Pool.KIND,
+        by="pool_name",
+        or_to=DynamicPoolGroup.KIND,
+        or_by="name",
+    ),
     Choice(name="crypto", required=True, values=CRYPTO),
     Integer(name="priority", required=True, maximum=PRIORITY_MAX, default=PRIORITY_DEFAULT),
     Interval(name="storage_duration", required=True),
@@ -73,12 +82,11 @@ def check_backup(state: State, values: Mapping[str, Any]) -> None:
     """Raise ``InvalidRequest`` when no such backup can be queued. ``values`` as of ``BACKUP_TASK_FIELDS``, resolved."""
     errors: dict[str, list[str]] = {}
     client = get(state, Client, values["client_id"], "authorised client")
-    pool = get(state, Pool, values["pool_id"], "pool")
     if problem := module_problem(client, values["resource_type"]):
         errors["resource_type"] = [problem]
     if problem := resource_problem(values["resource_type"], values["resource"]):
         errors["resource"] = [f"resource: {problem}"]
-    if problem := pool_problem(pool):
+    if problem := destination.why_not_writable(state, values["pool_id"]):
         errors["pool"] = [problem]
     if is_nothing(values["storage_duration"]):
         errors["storage_duration"] = ["storage_duration: it must be longer than nothing."]
@@ -169,6 +177,8 @@ def queue_copy(state: State, command: QueueCopy, context: Context) -> Decision:
     pool = state.by_key(Pool, command.pool_name)
     if pool is None:
         sentence = f"pool: there is no pool '{command.pool_name[:255]}'."
+        if state.by_key(DynamicPoolGroup, command.pool_name) is not None:
+            sentence = f"pool: '{command.pool_name}' is a dynamic pool group; a copy goes to one pool, so name that."
         raise invalid(TITLE, {"pool": [sentence]})
     task_type = TaskType.MOVE if command.move else TaskType.COPY
     _refuse_copy(state, task_type, backup, pool)
@@ -279,7 +289,7 @@ def _refuse_restart(state: State, task: Task) -> None:
         if pool is None:
             raise Refused(f"Task {task.id} cannot be restarted: the pool it writes to is no longer there.")
         _refuse_copy(state, task.task_type, backup, pool, instead_of=task.id)
-    elif backup is None and state.find(Pool, task.pool_id) is None:
+    elif backup is None and not destination.is_there(state, task.requested_pool_id):
         raise Refused(f"Task {task.id} cannot be restarted: its pool is no longer there.")
 
 
@@ -303,7 +313,7 @@ def _again(state: State, task: Task) -> TaskQueued:
         resource=task.resource,
         backup_type=task.requested_backup_type,
         client_id=task.client_id,
-        pool_id=backup.pool_id if backup is not None else task.pool_id,
+        pool_id=backup.pool_id if backup is not None else task.requested_pool_id,
         crypto=task.crypto,
         priority=task.priority,
         storage_duration=task.storage_duration,

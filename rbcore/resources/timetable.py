@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from rbcore.destination import why_not_writable
 from rbcore.entities import Client, DynamicPoolGroup, Pool, UserGroup
 from rbcore.interval import Duration, parse_interval
 from rbcore.protectable import is_nothing, module_problem, pool_problem, resource_problem
@@ -373,10 +374,9 @@ def pool_takes_backups(kind: type[Any]) -> Rule:
 
     def rule(state: State, id: int, values: Mapping[str, Any]) -> str | None:
         before = state.find(kind, id)
-        pool = state.find(Pool, values["pool_id"])
-        if pool is None or (before is not None and before.pool_id == values["pool_id"]):
+        if before is not None and before.pool_id == values["pool_id"]:
             return None
-        problem = pool_problem(pool)
+        problem = why_not_writable(state, values["pool_id"])
         return f"pool_id: {problem}" if problem else None
 
     return rule

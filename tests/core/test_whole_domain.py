@@ -38,6 +38,7 @@ from rbcore.commands import (
     RemoveTasks,
     RestartTasks,
 )
+from rbcore.destination import is_there
 from rbcore.dispatch import (
     AnyStep,
     AssignStep,
@@ -69,6 +70,13 @@ from rbcore.vocabulary import (
 from tests.core.world import PLENTY_BYTES, World, archive_of, hello_of, replay
 
 AGENTS = {"525a99154f3505a2": "alpha", "55e05458152af100": "beta"}
+DELETED = {
+    "clients": "client",
+    "storage_local_catalogs": "local_catalog",
+    "pool_list": "pool",
+    "pool_substitution": "pool_substitution",
+    "dynamic_pool_groups": "dynamic_pool_group",
+}
 ROUNDS_TO_REST_MAX = 100
 REFUSALS = (Refused, NotAllowedNow, NotFound, InvalidRequest)
 
@@ -84,6 +92,10 @@ class Domain(RuleBasedStateMachine):
         self.told_to_stop: set[int] = set()
         self.world.run(CreateRecord(resource="pool_list", fields={"pool_name": "Second", "pool_type": "File system"}))
         self.add_catalog(9, "Second")
+        self.world.run(CreateRecord(resource="dynamic_pool_groups", fields={"name": "Both", "max_pool_tasks": 2}))
+        for pool in ("Default", "Second"):
+            fields = {"dynamic_pool_group": 1, "pool": pool}
+            self.world.run(CreateRecord(resource="dynamic_pool_groups_records", fields=fields))
         for hwid in AGENTS:
             self.connect(hwid)
         for backup_type in history:
@@ -133,11 +145,17 @@ class Domain(RuleBasedStateMachine):
         backup_type=st.sampled_from(BACKUP_TYPES),
         crypto=st.sampled_from(CRYPTO[:2]),
         resource=st.sampled_from(["/home/", "/home", "/etc"]),
+        pool=st.sampled_from(["Default", "Default", "Second", "Both"]),
     )
-    def queue_backup(self, hwid: str, backup_type: str, crypto: str, resource: str) -> None:
+    def queue_backup(self, hwid: str, backup_type: str, crypto: str, resource: str, pool: str) -> None:
         client = f"{AGENTS[hwid]} ({hwid})"
         with suppress(InvalidRequest):
-            self.world.queued(client=client, backup_type=backup_type, crypto=crypto, resource=resource)
+            self.world.queued(client=client, backup_type=backup_type, crypto=crypto, resource=resource, pool=pool)
+
+    @rule(pools=st.permutations(["Default", "Second"]))
+    def substitute(self, pools: list[str]) -> None:
+        fields = dict(zip(("pool", "substitution"), pools, strict=True))
+        self.ask(CreateRecord(resource="pool_substitution", fields=fields))
 
     @rule(data=st.data())
     def queue_restore(self, data: st.DataObject) -> None:
@@ -164,9 +182,9 @@ class Domain(RuleBasedStateMachine):
         self.ask(DeleteBackups(ids=[self.pick(data, "backup")]))
 
     @precondition(lambda self: len(self.world.log) % 5 == 0)  # now and then: without a catalog little happens
-    @rule(data=st.data(), resource=st.sampled_from(["clients", "storage_local_catalogs", "pool_list"]))
+    @rule(data=st.data(), resource=st.sampled_from(sorted(DELETED)))
     def delete_record(self, data: st.DataObject, resource: str) -> None:
-        kind = {"clients": "client", "storage_local_catalogs": "local_catalog", "pool_list": "pool"}[resource]
+        kind = DELETED[resource]
         self.ask(DeleteRecords(resource=resource, ids=[self.pick(data, kind)]))
 
     @rule(number=st.integers(0, 3), pool=st.sampled_from(["Default", "Default", "Second"]))
@@ -280,6 +298,9 @@ class Domain(RuleBasedStateMachine):
             if task.task_type in (TaskType.RESTORE, TaskType.VERIFY, *COPY_TASKS):
                 assert state.find(Backup, task.backup_id) is not None
             assert not task.parent_backup_id or state.find(Backup, task.parent_backup_id) is not None
+            if task.task_type in BACKUP_TASKS:
+                assert is_there(state, task.requested_pool_id)
+                assert task.status == "New" or task.pool_id < 0 or state.find(Pool, task.pool_id) is not None
         archives = [(one.archive, one.pool_id) for one in state.all(Backup)]
         assert len(set(archives)) == len(archives)
         places = {(one.archive, one.local_catalog_id) for one in state.all(Backup)}
