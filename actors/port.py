@@ -10,8 +10,9 @@ import msgspec
 
 from eventlog.port import EventLog
 from rbcore.archive.store import ArchiveSummary
-from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply, ServerLoad
+from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply
 from rbcore.entities import Backup, BackupPart, Task
+from rbcore.load import ServerLoad
 from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing
 from rbcore.state import State
 

@@ -117,6 +117,7 @@ from rbcore.commands_tape import (
     TapeOrder as TapeOrder,
 )
 from rbcore.entities import BackupPart
+from rbcore.load import ServerLoad
 
 # --- declared resources -------------------------------------------------------------------------------------------
 
@@ -270,18 +271,6 @@ class CatalogFacts(msgspec.Struct, frozen=True, kw_only=True):
     online: bool
     free_bytes: int
     problem: str = ""
-
-
-class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """How busy a media server was, averaged over the period that was asked for."""
-
-    media_server_id: int
-    cpu_percent: float
-    """Of all its processors: 0 to 100."""
-    in_operations: float
-    """Writes to its block devices, per second."""
-    out_operations: float
-    """Reads from them, per second."""
 
 
 class AssignTask(Command, frozen=True, kw_only=True):

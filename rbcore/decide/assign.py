@@ -21,7 +21,7 @@ import msgspec
 
 from rbcore import media
 from rbcore.chain import Parent, chain_of, choose_parent, problem_of
-from rbcore.commands import AssignTask, CatalogFacts, Command, Context, ServerLoad
+from rbcore.commands import AssignTask, CatalogFacts, Command, Context
 from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft, bounded, get
 from rbcore.decide.pool_target import Facts, Target, is_given_out, target_in_group, target_or_substitute
@@ -39,6 +39,7 @@ from rbcore.entities import (
 from rbcore.errors import NotAllowedNow
 from rbcore.events import TaskAssigned, TaskPlaced, TaskStatusChanged
 from rbcore.indexes import canonical_resource
+from rbcore.load import ServerLoad
 from rbcore.state import State
 from rbcore.vocabulary import (
     BACKUP_TASKS,

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rbcore.commands import ServerLoad
 from rbcore.entities import DynamicPoolGroup
+from rbcore.load import ServerLoad
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,11 +13,12 @@ from msgspec.structs import replace as changed
 
 from rbcore.capacity import room_on_cartridges
 from rbcore.chain import Parent
-from rbcore.commands import CatalogFacts, ServerLoad
+from rbcore.commands import CatalogFacts
 from rbcore.decide.decision import get
 from rbcore.decide.pool_choice import Member, choose_member
 from rbcore.destination import members_of, name_of, pools_for
 from rbcore.entities import DynamicPoolGroup, LocalCatalog, MediaServer, Pool, Task
+from rbcore.load import ServerLoad
 from rbcore.state import State
 from rbcore.task import GIVEN_OUT
 from rbcore.vocabulary import TaskStatus

@@ -21,12 +21,12 @@ from rbcore.commands import (
     QueueRestore,
     QueueVerification,
     RestartTasks,
-    ServerLoad,
 )
 from rbcore.decide.pool_choice import Member, choose_member, why_not
 from rbcore.dispatch import AssignStep, Facts, next_steps
 from rbcore.entities import DynamicPoolGroup, LocalCatalog, Task
 from rbcore.errors import InvalidRequest, Refused
+from rbcore.load import ServerLoad
 from tests.core.world import PLENTY_BYTES, World, archive_of
 
 LETTERS = "ABCDE"
