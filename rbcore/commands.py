@@ -280,7 +280,7 @@ class AssignTask(Command, frozen=True, kw_only=True):
     catalogs: list[CatalogFacts]
     client_online: bool
     """Tape libraries are judged by the state alone: what their actors found is recorded there."""
-    loads: list[ServerLoad] = []
+    loads: list[ServerLoad] = msgspec.field(default_factory=list)
     """For a dynamic pool group: averages over its ``calculation_period``. A media server that is missing was not measured."""
 
 
