@@ -8,17 +8,19 @@ events), decisions, wire formats beyond the values of fields.
 from __future__ import annotations
 
 from eventlog.views.journals import TASK_JOURNAL
+from eventlog.views.operations import OPERATIONS
 from eventlog.views.port import Condition, Page, Query, ViewReader
 from eventlog.views.projector import Projector
 from eventlog.views.reader import SqliteViewReader
 from eventlog.views.rebuild import rebuild, views_digest
 from eventlog.views.schema import LogTable, ViewSchema
 
-LOGS = (TASK_JOURNAL,)
+LOGS: tuple[LogTable, ...] = (TASK_JOURNAL, *OPERATIONS)
 """Every append-only table of the product."""
 
 __all__ = [
     "LOGS",
+    "OPERATIONS",
     "TASK_JOURNAL",
     "Condition",
     "LogTable",

@@ -14,6 +14,7 @@ from typing import Any
 
 from eventlog.upcasting import decode_event
 from eventlog.views.schema import POSITION_TABLE, LinesTable, ViewSchema
+from rbcore.entities import Entity
 from rbcore.events import Envelope, Event
 from rbcore.evolve import apply
 from rbcore.state import State, Undo
@@ -72,8 +73,11 @@ class RowFold:
             for undo in undos if len(undos) < 2 else _first_of_each(undos):
                 if undo.kind in entities:
                     self._turn(undo, one.position)
-            for log in logs_of.get(type(event), ()):
-                self._append(log, one, event)
+            logs = logs_of.get(type(event))
+            if logs:
+                before = self._before(one.stream, undos)
+                for log in logs:
+                    self._append(log, one, event, before)
 
     def _turn(self, undo: Undo, position: int) -> None:
         """The version that held before ends at ``position``; if the entity is still there, the next begins."""
@@ -88,9 +92,19 @@ class RowFold:
         if key in self.state.tables[kind]:
             held[key] = position
 
-    def _append(self, log: LinesTable, envelope: Envelope, event: Event) -> None:
+    def _before(self, stream: str, undos: list[Undo]) -> Entity | None:
+        """The entity that the stream names, before the event that made ``undos``."""
+        kind, _, number = stream.partition("/")
+        key = int(number)
+        for undo in undos:
+            if undo.kind == kind and undo.id == key:
+                return undo.before
+        found: Entity | None = self.state.tables.get(kind, {}).get(key)
+        return found
+
+    def _append(self, log: LinesTable, envelope: Envelope, event: Event, before: Entity | None) -> None:
         collected, last = self._lines[log.name], self._line_ids[log.name]
-        for line in log.lines[type(event)](envelope, event, self.state):
+        for line in log.lines[type(event)](envelope, event, self.state, before):
             last += 1
             collected.append(log.row(last, envelope.position, line))
         self._line_ids[log.name] = last

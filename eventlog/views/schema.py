@@ -36,8 +36,9 @@ FORMER_CLIENT_KIND: Final = FormerClient.KIND
 
 RESERVED: Final = frozenset({"id", "rowid", "position", "from_position", "to_position", "fork"})
 
-Lines = Callable[[Envelope, Any, State], Iterable[Sequence[Any]]]
-"""``lines(envelope, event, state after it) -> rows``, a value per declared field as the entity of a resource would hold it. Pure."""
+Lines = Callable[[Envelope, Any, State, "Entity | None"], Iterable[Sequence[Any]]]
+"""``lines(envelope, event, state after it, before) -> rows``, a value per declared field as the entity of a resource would hold it. ``before``: the
+entity that the event's stream names, as it was before the event; None: there was none. Pure."""
 
 
 class Kind(enum.Enum):

@@ -80,19 +80,27 @@ def records(resource: Resource, state: State, resources: Sequence[Resource]) -> 
     return [one for one in found if one is not None]
 
 
-def lines(table: LogTable, envelopes: Sequence[Envelope], position: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def lines(
+    table: LogTable, envelopes: Sequence[Envelope], position: int, resources: Sequence[Resource]
+) -> list[dict[str, Any]]:
+    """References show the names of the moment that is looked at, not of the moment of the line."""
+    made: list[Sequence[Any]] = []
     state = State()
     for one in envelopes[:position]:
         event = decode_event(one)
+        kind, _, number = one.stream.partition("/")
+        before = state.tables.get(kind, {}).get(int(number))
         apply(state, one.stream, one.version, one.time_ns, one.position, event)
-        made = table.lines.get(type(event))
-        for line in made(one, event, state) if made else ():
-            shown = {
-                field.name: wire_value(field, held, state, ()) for field, held in zip(table.fields, line, strict=True)
-            }
-            found.append({"id": len(found) + 1, **shown})
-    return found
+        if type(event) in table.lines:
+            made += table.lines[type(event)](one, event, state, before)
+    return [
+        {"id": number}
+        | {
+            field.name: wire_value(field, held, state, resources)
+            for field, held in zip(table.fields, line, strict=True)
+        }
+        for number, line in enumerate(made, start=1)
+    ]
 
 
 def holds(condition: Condition, field: declared.Field | None, row: dict[str, Any]) -> bool:

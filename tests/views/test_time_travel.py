@@ -42,7 +42,7 @@ async def test_at_every_position_the_view_is_the_fold_of_the_log(tmp_path: Path,
                 assert await reader.row(resource.name, row["id"], position) == (row, position)
         for table in LOGS:
             page = await reader.page(Query(resource=table.name, limit=1000, at=position))
-            assert page.rows == oracle.lines(table, history.envelopes, position)
+            assert page.rows == oracle.lines(table, history.envelopes, position, RESOURCES), table.name
     for resource in RESOURCES:
         now = await reader.page(Query(resource=resource.name, limit=1000))
         then = await reader.page(Query(resource=resource.name, limit=1000, at=log.head))

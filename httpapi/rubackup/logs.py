@@ -1,0 +1,49 @@
+"""The journals: clients_log, global_schedule_log, media_servers_log, repository_log, task_log (reference 2.20). Lists and single lines of
+append-only views; nobody writes them, they follow from the events."""
+
+from __future__ import annotations
+
+from eventlog.views import OPERATIONS, TASK_JOURNAL, LogTable
+from httpapi import schema
+from httpapi.call import Call
+from httpapi.envelope import Answer
+from httpapi.listing import PARAMETERS, payload_of_page, query_of
+from httpapi.method import AT, Method
+from httpapi.rubackup.catalogue import action
+from rbcore.errors import NotFound
+
+NOUNS = {
+    "clients_log": "client operation journal record",
+    "global_schedule_log": "global schedule journal record",
+    "media_servers_log": "media server operation journal record",
+    "repository_log": "repository journal record",
+    "task_log": "task journal record",
+}
+"""Path -> what a line is called in sentences, as in the manual."""
+
+TABLES: dict[str, LogTable] = {"task_log": TASK_JOURNAL, **{one.name: one for one in OPERATIONS}}
+
+
+def _methods_of(path: str, table: LogTable) -> list[Method]:
+    noun = NOUNS[path]
+
+    async def list_all(call: Call) -> Answer:
+        page = await call.services.views.page(query_of(table.name, call.query, await call.position_asked()))
+        return Answer(payload_of_page(page, call.query), position=page.position)
+
+    async def show(call: Call) -> Answer:
+        line_id = call.id(noun)
+        row, position = await call.services.views.row(table.name, line_id, await call.position_asked())
+        if row is None:
+            raise NotFound(f"{noun} not found", errors={"id": [f"There is no {noun} with id {line_id}."]})
+        return Answer(row, position=position)
+
+    reference = {"$ref": f"#/components/schemas/{path}"}
+    components = {path: schema.fields_object(table.fields)}
+    return [
+        action("GET", f"/{path}", query=PARAMETERS, data=schema.listing(reference), components=components)(list_all),
+        action("GET", f"/{path}/{{id}}", query=(AT,), data=reference, components=components)(show),
+    ]
+
+
+METHODS = tuple(method for path, table in TABLES.items() for method in _methods_of(path, table))
