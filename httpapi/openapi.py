@@ -9,6 +9,7 @@ from typing import Any
 
 from httpapi import schema
 from httpapi.envelope import PARTIAL
+from httpapi.idempotency import KEY_LENGTH_MAX
 from httpapi.method import Method, Schema
 from httpapi.services import Settings
 
@@ -43,8 +44,11 @@ def document(methods: Sequence[Method], settings: Settings) -> dict[str, Any]:
     }
     paths: dict[str, dict[str, Any]] = {}
     for method in methods:
-        components.update(method.components)
-        paths.setdefault(method.path, {})[method.verb.lower()] = _operation(method, components)
+        own: dict[str, Schema] = dict(method.components)
+        paths.setdefault(method.path, {})[method.verb.lower()] = _operation(method, own)
+        clashes = [name for name, one in own.items() if components.setdefault(name, one) != one]
+        assert not clashes, f"{method.name}: another schema has this name already: {', '.join(clashes)}"
+    _add_links(methods, paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -70,8 +74,9 @@ def document(methods: Sequence[Method], settings: Settings) -> dict[str, Any]:
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A repeat with the same key gets the first answer and changes nothing. Scoped by user and path.",
-    "schema": {"type": "string", "maxLength": 128},
+    "description": "A repeat with the same key gets the first answer and changes nothing; with other contents it is refused. "
+    "Scoped by user and path.",
+    "schema": {"type": "string", "maxLength": KEY_LENGTH_MAX, "pattern": "^[ -~]*$"},
 }
 _LOG_POSITION = {
     "description": "Position in the event log at which this answer stands.",
@@ -118,6 +123,33 @@ def _operation(method: Method, components: dict[str, Schema]) -> dict[str, Any]:
     return operation
 
 
+_MADE_ELSEWHERE = {"task_id": "/task_queue/{id}"}
+"""Key of an answer's ``data`` -> path of what it is the id of. ``id`` belongs to the collection that was asked."""
+
+
+def _add_links(methods: Sequence[Method], paths: dict[str, dict[str, Any]]) -> None:
+    """Where the ids in an answer lead: from what was made, and from the first row of a list, to whatever takes the id."""
+    for method in methods:
+        collection = method.path
+        targets = {"id": f"{collection}/{{id}}", **(_MADE_ELSEWHERE if method.verb == "POST" else {})}
+        properties = method.data.get("properties", {})
+        rows = method.verb == "GET" and "items" in properties
+        links: dict[str, Any] = {}
+        for key, target in targets.items():
+            if not rows and not (method.verb == "POST" and key in properties):
+                continue
+            value = f"$response.body#/data/{'items/0/' if rows else ''}{key}"
+            for path, item in paths.items():
+                if path == target or path.startswith(f"{target}/"):
+                    links |= {one["operationId"]: _link(one, value) for one in item.values()}
+        if links:
+            paths[collection][method.verb.lower()]["responses"][str(method.status)]["links"] = links
+
+
+def _link(operation: dict[str, Any], value: str) -> dict[str, Any]:
+    return {"operationId": operation["operationId"], "parameters": {"id": value}}
+
+
 def _roles_text(method: Method) -> str:
     return "" if method.roles is None else f"Roles: {', '.join(sorted(method.roles))}."
 
@@ -139,7 +171,7 @@ def _parameters(method: Method) -> list[dict[str, Any]]:
         if one.repeatable:
             shown |= {"style": "form", "explode": True}
         found.append(shown)
-    if method.verb == "POST":
+    if method.verb == "POST" and method.roles is not None:
         found.append({"$ref": "#/components/parameters/IdempotencyKey"})
     return found
 

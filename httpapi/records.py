@@ -82,7 +82,10 @@ class FieldsBody:
     def schema(self, components: dict[str, Schema]) -> Schema:
         name = f"{self.resource.name}_{'create' if self.creating else 'change'}"
         fields = [self.resource.field(one) for one in self.names]
-        components[name] = schema.given(fields, creating=self.creating)
+        ignored = [one.name for one in self.resource.fields if one.name not in self.names]
+        if not self.creating:
+            ignored.insert(0, "id")
+        components[name] = schema.given(fields, creating=self.creating, ignored=ignored)
         return schema.wrapped({"$ref": f"#/components/schemas/{name}"})
 
 

@@ -120,9 +120,12 @@ def wrapped(data: Schema) -> Schema:
     return {"type": "object", "properties": {"data": data}, "required": ["data"], "additionalProperties": False}
 
 
-def given(fields: Sequence[Field], *, creating: bool) -> Schema:
-    """An object in a request: of a create (required keys, defaults) or of a change (any subset)."""
-    properties: Schema = {}
+def given(fields: Sequence[Field], *, creating: bool, ignored: Sequence[str] = ()) -> Schema:
+    """An object in a request: of a create (required keys, defaults) or of a change (any subset).
+
+    ``ignored``: fields that answers have; a client may send them back, and nothing comes of it.
+    """
+    properties: Schema = {name: {"readOnly": True} for name in ignored}
     for one in fields:
         properties[one.name] = of_field(one, in_answer=False)
         if creating and one.default is not None and not isinstance(one, Reference | Timestamp):  # kept as a number

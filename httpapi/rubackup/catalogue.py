@@ -39,6 +39,38 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
         return next((int(code) for code in self.responses if code.startswith("2")), 200)
 
 
+CORRECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "PATCH /dynamic_pool_groups/{id}": {"data": {"name": "fast pools"}},
+    "PATCH /tape_cartridges/{id}": {"data": {"volume_tag": "RB10002L9"}},
+    "PATCH /users/change_password": {"new_password": "correct horse"},
+    "PATCH /users/{id}": {"data": {"new_password": "correct horse"}},
+    "POST /disaster_recovery_plan": {"data": {"resource_type": "File system", "resource": "/home/"}},
+    "PATCH /disaster_recovery_plan/{id}": {"data": {"resource_type": "File system", "resource": "/home/"}},
+    "POST /dynamic_pool_groups": {"data": {"name": "fast pools"}},
+    "POST /storage_local_catalogs": {"data": {"path": "/rubackup2"}},
+    "POST /users": {"data": {"username": "operator", "user_password": "correct horse"}},
+}
+"""Values of the manual's request bodies that no installation can accept, mostly empty names, and what the description of the API shows in
+their place."""
+
+
+ADDED_TO_ANSWERS: Mapping[str, Callable[[Any], Any]] = {
+    "POST /task_queue": lambda example: example | {"data": {"task_id": 17}},
+}
+"""What our answer has beside what the manual's sample shows."""
+
+
+def corrected(name: str, example: Any) -> Any:
+    """The manual's body of a method, with values in it that can be accepted."""
+    return _merged(example, CORRECTIONS.get(name, {}))
+
+
+def _merged(value: Any, changes: Any) -> Any:
+    if not isinstance(value, dict):
+        return changes
+    return value | {name: _merged(value.get(name), one) for name, one in changes.items()}
+
+
 @cache
 def facts() -> dict[str, Fact]:
     """``"POST /task_queue"`` -> what the manual says."""
@@ -64,8 +96,8 @@ def complete(method: Method) -> Method:
         status=fact.success,
         refusals=refusals,
         message=fact.responses.get(str(fact.success), ""),
-        request_example=fact.request_example,
-        response_example=fact.response_example,
+        request_example=corrected(method.name, fact.request_example) if fact.request_example else None,
+        response_example=ADDED_TO_ANSWERS.get(method.name, lambda example: example)(fact.response_example),
     )
 
 

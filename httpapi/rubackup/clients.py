@@ -56,7 +56,7 @@ async def resource_types(call: Call) -> Answer:
     return Answer(payload_of_rows(rows, call.query), position=position)
 
 
-class TreeGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ClientsTreeGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which clients of a group: groups that are not named show their first page."""
 
     client_group_id: int
@@ -64,15 +64,15 @@ class TreeGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clients_page: int = 1
 
 
-class TreeData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    clients: list[TreeGroup] = []
+class ClientsTreeData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    clients: list[ClientsTreeGroup] = []
     client_groups_page: int = 1
     client_groups_limit: int = LIMIT_DEFAULT
     filter_clients_hostname: str = ""
 
 
-class TreeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    data: TreeData
+class ClientsTreeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: ClientsTreeData
 
 
 def _check_page(page: int, limit: int, prefix: str) -> None:
@@ -82,10 +82,10 @@ def _check_page(page: int, limit: int, prefix: str) -> None:
         raise refuse(f"Must be a whole number between 1 and {LIMIT_MAX}.", f"{prefix}_limit")
 
 
-@action("POST", "/clients/tree", body=StructBody(TreeBody), query=(AT,))
+@action("POST", "/clients/tree", body=StructBody(ClientsTreeBody), query=(AT,))
 async def tree(call: Call) -> Answer:
     """A page of groups, each with a page of its clients, all as of one position of the log."""
-    data: TreeData = call.body.data
+    data: ClientsTreeData = call.body.data
     _check_page(data.client_groups_page, data.client_groups_limit, "client_groups")
     if len(data.clients) > GROUPS_IN_BODY_MAX:
         raise refuse(f"Must name at most {GROUPS_IN_BODY_MAX} groups.", "clients")
@@ -104,7 +104,7 @@ async def tree(call: Call) -> Answer:
     await _check_groups(call, asked.keys() - {row["id"] for row in groups.rows}, groups.position)
     items: list[dict[str, Any]] = []
     for row in groups.rows:
-        part = asked.get(row["id"], TreeGroup(row["id"]))
+        part = asked.get(row["id"], ClientsTreeGroup(row["id"]))
         items.append(row | {"clients": await _clients_of(call, row["name"], part, data, groups.position)})
     paging = {"page": data.client_groups_page, "limit": data.client_groups_limit}
     return Answer(payload(items, groups.total, paging), position=groups.position)
@@ -119,7 +119,9 @@ async def _check_groups(call: Call, ids: set[int], position: int) -> None:
             raise NotFound("client group not found", errors={"client_group_id": [sentence]})
 
 
-async def _clients_of(call: Call, group: str, part: TreeGroup, data: TreeData, position: int) -> dict[str, Any]:
+async def _clients_of(
+    call: Call, group: str, part: ClientsTreeGroup, data: ClientsTreeData, position: int
+) -> dict[str, Any]:
     conditions = [Condition("group_id", "=", group)]
     if data.filter_clients_hostname:
         conditions.append(Condition("hostname", "~", data.filter_clients_hostname))

@@ -210,7 +210,7 @@ async def candidate_info(call: Call) -> Answer:
 # --- adding ----------------------------------------------------------------------------------------------------------
 
 
-class AddData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AddLibraryData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pool: str
     media_server: str
     medium_changer_candidate_id: int
@@ -218,8 +218,8 @@ class AddData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
 
 
-class AddBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    data: AddData
+class AddLibraryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: AddLibraryData
 
 
 _ADDED: Schema = {
@@ -246,10 +246,10 @@ def drive_devices_of(call: Call, ids: list[int], field: str) -> list[str]:
     return [one.facts.device for one in chosen]
 
 
-@action("POST", "/tape_libraries", roles=LIBRARIES.manage, body=StructBody(AddBody), data=_ADDED)
+@action("POST", "/tape_libraries", roles=LIBRARIES.manage, body=StructBody(AddLibraryBody), data=_ADDED)
 async def add(call: Call) -> Answer:
     """The devices are asked again: what is recorded is what they say now, not what a listing said."""
-    data: AddData = call.body.data
+    data: AddLibraryData = call.body.data
     if data.medium_changer_candidate_id < 1:
         raise refuse("Must be the id of a candidate.", "medium_changer_candidate_id")
     changer = call.services.tape.candidate(data.medium_changer_candidate_id)
@@ -275,17 +275,17 @@ async def add(call: Call) -> Answer:
 # --- the tree --------------------------------------------------------------------------------------------------------
 
 
-class TreePools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TapeTreePools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: int = LIMIT_DEFAULT
     page: int = 1
 
 
-class TreeData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pools: TreePools = TreePools()
+class TapeTreeData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pools: TapeTreePools = TapeTreePools()
 
 
-class TreeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    data: TreeData = TreeData()
+class TapeTreeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: TapeTreeData = TapeTreeData()
 
 
 _ROWS = {
@@ -350,11 +350,16 @@ async def all_rows(
 
 
 @action(
-    "POST", "/tape_libraries/tree", body=StructBody(TreeBody), query=(AT,), data=_TREE, components=dict(_ROWS.values())
+    "POST",
+    "/tape_libraries/tree",
+    body=StructBody(TapeTreeBody),
+    query=(AT,),
+    data=_TREE,
+    components=dict(_ROWS.values()),
 )
 async def tree(call: Call) -> Answer:
     """Libraries with robots and drives, and a page of the tape pools, all as of one position of the log."""
-    asked: TreePools = call.body.data.pools
+    asked: TapeTreePools = call.body.data.pools
     if not 1 <= asked.page <= 10**9:
         raise refuse("Must be a whole number from 1.", "page")
     if not 1 <= asked.limit <= LIMIT_MAX:

@@ -62,13 +62,13 @@ async def candidates(call: Call) -> Answer:
     return Answer({"tape_drives": rows})
 
 
-class AddData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AddDrivesData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ids: list[int]
     tape_library_id: int
 
 
-class AddBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    data: AddData
+class AddDrivesBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: AddDrivesData
 
 
 _ADDED: Schema = {
@@ -78,9 +78,9 @@ _ADDED: Schema = {
 }
 
 
-@action("POST", "/library_tape_drives", roles=DRIVES.manage, body=StructBody(AddBody), data=_ADDED)
+@action("POST", "/library_tape_drives", roles=DRIVES.manage, body=StructBody(AddDrivesBody), data=_ADDED)
 async def add(call: Call) -> Answer:
-    data: AddData = call.body.data
+    data: AddDrivesData = call.body.data
     if data.tape_library_id < 1:
         raise refuse("Must be the id of a tape library.", "tape_library_id")
     devices = drive_devices_of(call, data.ids, "ids")
