@@ -23,12 +23,16 @@ from actors.progress import ProgressBoard
 from actors.quiet_log import QuietLog
 from actors.works import Works
 from rbcore.archive.keys import verify
-from rbcore.commands import AgentGone, AgentHello, Order, Reply
+from rbcore.commands import AgentGone, AgentHello, Command, Order, Reply
+from rbcore.entities import Client
 from rbcore.errors import AuthenticationFailed, DeadlineExceeded, ProtocolViolation, RbError, Unavailable
 from rbcore.messages import (
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
     Accepted,
+    Asked,
+    AskForRule,
+    AskForRuleDeletion,
     Challenge,
     Heartbeat,
     Hello,
@@ -36,8 +40,10 @@ from rbcore.messages import (
     ListBlockDevices,
     ListFilesystem,
     Listing,
+    ListModuleResources,
     Parcel,
     Proof,
+    Visit,
     Welcome,
     WorkEnded,
     WorkNotes,
@@ -46,6 +52,7 @@ from rbcore.messages import (
     proof_message,
 )
 from rbcore.ports import World
+from rbcore.schedule_commands import RequestRule, RequestRuleDeletion
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +65,8 @@ SESSIONS_UNPROVEN_MAX = 256
 """Connections that have not proved an identity; more are closed at once."""
 SESSIONS_WAITING_MAX = 1024
 """Proven agents that nobody has authorised; more are refused until some are gone."""
+SESSIONS_VISITING_MAX = 64
+"""Visitors with the identity of a client; more are refused until some are gone."""
 _HWID = re.compile(r"[0-9a-f]{8,128}")
 _HOSTNAME = re.compile(r"[!-~]{1,253}")
 
@@ -76,8 +85,8 @@ class _Session:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.state: Literal["new", "challenged", "waiting", "authorised"] = "new"
-        self.hello: Hello | None = None
+        self.state: Literal["new", "challenged", "waiting", "authorised", "visiting"] = "new"
+        self.hello: Hello | Visit | None = None
         self.proof: Proof | None = None
         self.nonce = b""
         self.client_id = 0
@@ -149,7 +158,10 @@ class ClientSessions:
         self._board.forget(task_id)
 
     async def ask(
-        self, client_id: int, question: ListFilesystem | ListBlockDevices | ListArchive, deadline_seconds: float
+        self,
+        client_id: int,
+        question: ListFilesystem | ListBlockDevices | ListModuleResources | ListArchive,
+        deadline_seconds: float,
     ) -> Listing:
         answer = await self.request(client_id, question, deadline_seconds)
         if not isinstance(answer, Listing):
@@ -287,12 +299,21 @@ class ClientSessions:
         match body:
             case Heartbeat():
                 return None
-            case Hello():
+            case Hello() | Visit():
                 return self._challenge(session, body)
             case Proof():
                 return await self._prove(session, body)
-        if session.state != "authorised":
+        if session.state not in ("authorised", "visiting"):
             raise ProtocolViolation(f"{type(body).__name__} before the client is authorised")
+        match body:
+            case AskForRule():
+                command: Command = RequestRule(client_id=session.client_id, rule=body.rule)
+                return await self._take_request(session, command, message_id)
+            case AskForRuleDeletion():
+                command = RequestRuleDeletion(client_id=session.client_id, rule_id=body.rule_id, comment=body.comment)
+                return await self._take_request(session, command, message_id)
+        if session.state == "visiting":
+            raise ProtocolViolation(f"{type(body).__name__} is not for a visitor")
         match body:
             case WorkProgress():
                 work = self._works.of_task(body.task_id)
@@ -309,7 +330,15 @@ class ClientSessions:
                 raise ProtocolViolation(f"{type(body).__name__} is not for the daemon")
         return Accepted()
 
-    def _challenge(self, session: _Session, hello: Hello) -> Challenge:
+    async def _take_request(self, session: _Session, command: Command, message_id: str) -> Asked:
+        """Once, however often and over however many connections the message is repeated."""
+        order = Order(
+            command=command, command_id=f"request/{session.hwid}/{message_id}", actor=f"client:{session.hwid}"
+        )
+        reply = await self._journal.execute(order)
+        return Asked(request_id=reply.ids[0])
+
+    def _challenge(self, session: _Session, hello: Hello | Visit) -> Challenge:
         if session.state not in ("new", "challenged"):
             raise ProtocolViolation("Hello in a session that is past it")
         if hello.protocol != PROTOCOL_VERSION:
@@ -341,7 +370,7 @@ class ClientSessions:
         if self.statistics().waiting >= SESSIONS_WAITING_MAX:
             raise Unavailable(f"{SESSIONS_WAITING_MAX} unauthorised agents are connected, which is the bound.")
         session.proof = proof
-        welcome = await self._enter(session)
+        welcome = await (self._enter_as_visitor(session) if isinstance(hello, Visit) else self._enter(session))
         session.proven.set()
         return welcome
 
@@ -379,6 +408,18 @@ class ClientSessions:
             self.on_presence()
             return self._welcome(session)
 
+    async def _enter_as_visitor(self, session: _Session) -> Welcome:
+        """Only with the identity that was pinned."""
+        assert session.hello is not None, "proven sessions said Visit"
+        if sum(one.state == "visiting" for one in self._sessions) >= SESSIONS_VISITING_MAX:
+            raise Unavailable(f"{SESSIONS_VISITING_MAX} visitors are connected, which is the bound.")
+        client = self._journal.state.by_key(Client, session.hwid)
+        if client is None or client.public_key != session.hello.public_key.hex():
+            raise AuthenticationFailed(f"Client {session.hwid} is not authorised with this identity.")
+        session.client_id = client.id
+        session.state = "visiting"
+        return self._welcome(session)
+
     def _presence_of(self, session: _Session) -> trio.Lock:
         lock = self._presence.get(session.hwid)
         if lock is None:
@@ -387,7 +428,7 @@ class ClientSessions:
 
     def _welcome(self, session: _Session) -> Welcome:
         return Welcome(
-            authorised=session.state == "authorised",
+            authorised=session.state in ("authorised", "visiting"),
             client_id=session.client_id,
             data_port=self.data_port,
             heartbeat_seconds=self._heartbeat_seconds,

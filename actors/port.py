@@ -13,7 +13,7 @@ from rbcore.archive.store import ArchiveSummary
 from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply
 from rbcore.entities import Backup, BackupPart, Task
 from rbcore.load import ServerLoad
-from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing
+from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing, ListModuleResources
 from rbcore.state import State
 
 
@@ -63,7 +63,7 @@ class Sessions(Protocol):
     def online(self, client_id: int) -> bool: ...
 
     async def ask(
-        self, client_id: int, question: ListFilesystem | ListBlockDevices, deadline_seconds: float
+        self, client_id: int, question: ListFilesystem | ListBlockDevices | ListModuleResources, deadline_seconds: float
     ) -> Listing:
         """Raises ``Unavailable`` when the client is offline, ``DeadlineExceeded``, or what the agent answered."""
 

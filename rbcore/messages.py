@@ -121,6 +121,14 @@ class ListBlockDevices(Message, frozen=True, kw_only=True):
     path: str
 
 
+class ListModuleResources(Message, frozen=True, kw_only=True):
+    """What the client's module of the type finds that it could back up. Answered with ``Listing``."""
+
+    resource_type: str
+    secret_method: int = 0
+    """Where the module gets credentials from; 0: no secret method."""
+
+
 class Listing(Message, frozen=True, kw_only=True):
     rows: list[dict[str, Any]]
 
@@ -193,6 +201,38 @@ class WorkEnded(Message, frozen=True, kw_only=True):
     problems: int = 0
 
 
+# --- a client's user asks ---------------------------------------------------------------------------------------------
+
+
+class Visit(Message, frozen=True, kw_only=True):
+    """As ``Hello``, of somebody on the client's host who has its identity and is not its agent: after the proof he may ask for rules, and
+    nothing else. The agent's own session goes on beside it, and the client is no more online by it than before."""
+
+    protocol: int
+    hwid: str
+    hostname: str
+    public_key: bytes
+    nonce: bytes
+
+
+class AskForRule(Message, frozen=True, kw_only=True):
+    """That a rule of the global schedule is made about this client. Answered with ``Asked`` or a ``Failure``."""
+
+    rule: dict[str, Any]
+    """Fields of ``new_rule_requests``: name, resource_type, resource, backup_type, and what else is wanted."""
+
+
+class AskForRuleDeletion(Message, frozen=True, kw_only=True):
+    rule_id: int
+    comment: str = ""
+
+
+class Asked(Message, frozen=True, kw_only=True):
+    """An administrator will answer the request."""
+
+    request_id: int
+
+
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     """The envelope on the control channel."""
 
@@ -209,6 +249,7 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
         | ListFilesystem
         | ListBlockDevices
         | Listing
+        | ListModuleResources
         | ListArchive
         | PauseWork
         | ContinueWork
@@ -219,6 +260,10 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
         | WorkNotes
         | WorkProgress
         | WorkEnded
+        | Visit
+        | AskForRule
+        | AskForRuleDeletion
+        | Asked
         | None
     ) = None
     failure: Failure | None = None

@@ -25,6 +25,7 @@ from rbcore.ports import Randomness
 _log = logging.getLogger(__name__)
 
 SEED_BYTES = 32
+IDENTITY_FILE = "identity.key"
 _HWID = re.compile(r"[0-9a-f]{8,128}")
 
 
@@ -46,7 +47,7 @@ def open_identity(directory: Path, randomness: Randomness, *, hwid: str = "") ->
     if hwid and not _HWID.fullmatch(hwid):
         raise InvalidRequest("An agent's hwid is 8 to 128 lower-case hexadecimal digits.")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    seed = _secret(directory / "identity.key", SEED_BYTES, randomness)
+    seed = _secret(directory / IDENTITY_FILE, SEED_BYTES, randomness)
     master_key = _secret(directory / "master-key", MASTER_KEY_BYTES, randomness)
     public = public_key(seed)
     derived = blake3(public, derive_key_context="rbmedia hwid v1").hexdigest()[:16]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from rbcore.errors import AccessDenied, InvalidRequest, NotFound
+from rbcore.errors import AccessDenied, InvalidRequest, NotFound, Refused
+from rbcore.vocabulary import ResourceType
 
 ROWS_MAX = 10_000
 
@@ -54,6 +55,49 @@ def list_block_devices(path: str) -> list[dict[str, Any]]:
     return rows
 
 
+def list_module_resources(resource_type: str) -> list[dict[str, Any]]:
+    """What the module of the type finds here: of file systems the mounted ones that hold data, ``{"name", "path", "type", "device"}``,
+    ascending by path. Blocking. Raises ``Refused`` for a type without a module."""
+    if resource_type != ResourceType.FILE_SYSTEM:
+        raise Refused(f"This agent has no module for {resource_type}.")
+    virtual = _virtual_types()
+    rows: dict[str, dict[str, Any]] = {}
+    for source, point, kind in _mounted():
+        if kind not in virtual:
+            rows[point] = {"name": _shown(point), "path": _shown(point), "type": kind, "device": _shown(source)}
+    return [rows[point] for point in sorted(rows)][:ROWS_MAX]
+
+
+_HOLD_DATA: Final = frozenset(
+    {
+        "9p",
+        "afs",
+        "btrfs",
+        "ceph",
+        "cifs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "nfs",
+        "nfs4",
+        "overlay",
+        "smb3",
+        "virtiofs",
+        "zfs",
+    }
+)
+"""Types that the kernel calls ``nodev`` because no single device is behind them, and that hold data all the same."""
+
+
+def _virtual_types() -> frozenset[str]:
+    """Types of file systems whose contents the kernel makes up."""
+    try:
+        lines = Path("/proc/filesystems").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return frozenset()
+    nodev = {line.split("\t")[1] for line in lines if line.startswith("nodev\t")}
+    return frozenset(nodev) - _HOLD_DATA
+
+
 def _entries(path: str) -> list[tuple[str, os.stat_result]]:
     if not path.startswith("/") or "\0" in path:
         raise InvalidRequest(f"{path!r} is no absolute path.", errors={"path": ["An absolute path is needed."]})
@@ -88,18 +132,23 @@ def _type_of(mode: int) -> str:
 
 
 def _mounts() -> dict[str, str]:
-    """Mount point -> file system type, as the kernel lists them for this process."""
+    """Mount point -> file system type."""
+    return {point: kind for _, point, kind in _mounted()}
+
+
+def _mounted() -> list[tuple[str, str, str]]:
+    """(source, mount point, file system type), as the kernel lists them for this process."""
     try:
         lines = Path("/proc/self/mounts").read_bytes().splitlines()
     except OSError:
-        return {}
-    mounts: dict[str, str] = {}
+        return []
+    found: list[tuple[str, str, str]] = []
     for line in lines:
         fields = line.split(b" ")
         if len(fields) >= 3:
-            point = fields[1].decode("unicode_escape").encode("latin-1")
-            mounts[os.fsdecode(point)] = fields[2].decode("ascii", "replace")
-    return mounts
+            source, point = (os.fsdecode(one.decode("unicode_escape").encode("latin-1")) for one in fields[:2])
+            found.append((source, point, fields[2].decode("ascii", "replace")))
+    return found
 
 
 def _sectors(number: str) -> int:

@@ -8,10 +8,8 @@ Nothing here is remembered across a restart but the keys.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import logging
 import os
-import platform
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +18,9 @@ from typing import Any
 
 import trio
 
+from actors.agent.handshake import prove
 from actors.agent.identity import Identity, authority_of, open_identity
-from actors.agent.listing import list_block_devices, list_filesystem
+from actors.agent.listing import list_block_devices, list_filesystem, list_module_resources
 from actors.agent.port import ScriptSettings
 from actors.agent.work import AgentWorks
 from actors.conversation import Answers, Conversation, ParcelCodec
@@ -29,14 +28,11 @@ from actors.link import LinkClosed, Network
 from actors.network import ClientNetwork
 from actors.supervisor import Backoff, describe, leading_error
 from drivers.file_tree import HostTrees
-from rbcore.archive.keys import sign
 from rbcore.errors import AuthenticationFailed, ProtocolViolation, RbError, Unavailable
 from rbcore.file_tree import Trees
 from rbcore.messages import (
     MESSAGE_BYTES_MAX,
-    PROTOCOL_VERSION,
     Accepted,
-    Challenge,
     ContinueWork,
     Heartbeat,
     Hello,
@@ -45,22 +41,19 @@ from rbcore.messages import (
     ListBlockDevices,
     ListFilesystem,
     Listing,
+    ListModuleResources,
     Parcel,
     PauseWork,
-    Proof,
     StartBackup,
     StartRestore,
     Welcome,
-    proof_message,
 )
 from rbcore.ports import World
-from rbcore.vocabulary import ResourceType
 
 _log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_SECONDS = 0.5
 RECONNECT_SECONDS_MAX = 30.0
-HANDSHAKE_SECONDS_MAX = 15.0
 HEARTBEATS_MISSED_MAX = 3
 HEARTBEAT_SECONDS_LEAST, HEARTBEAT_SECONDS_MOST = 0.05, 300.0
 
@@ -110,12 +103,12 @@ async def run_agent(
         )
     task_status.started(identity)
     if network is None:
-        network = ClientNetwork(await _authority(settings, world))
+        network = ClientNetwork(await authority_of_daemon(settings, world))
     agent = _Agent(settings, world, identity, network, trees or HostTrees(), on_state)
     await agent.run()
 
 
-async def _authority(settings: AgentSettings, world: World) -> str:
+async def authority_of_daemon(settings: AgentSettings, world: World) -> str:
     """Wait for the daemon when the certificate has to be fetched from it."""
     backoff = Backoff(RECONNECT_FIRST_SECONDS, RECONNECT_SECONDS_MAX, world.randomness)
     while True:
@@ -211,7 +204,8 @@ class _Session:
     async def _talk(self, conversation: Conversation) -> None:
         """Handshake, then heartbeats and their absence."""
         try:
-            self._take_welcome(await self._prove(conversation))
+            agent = self._agent
+            self._take_welcome(await prove(conversation, agent.identity, agent.hostname, agent.world, Hello))
         except RbError:
             conversation.link.close()
             raise
@@ -227,36 +221,6 @@ class _Session:
                 await conversation.tell(Heartbeat())
             except LinkClosed:
                 return
-
-    async def _prove(self, conversation: Conversation) -> Welcome:
-        agent, identity = self._agent, self._agent.identity
-        nonce = agent.world.randomness.token_bytes(32)
-        challenge = await conversation.ask(
-            Hello(
-                protocol=PROTOCOL_VERSION,
-                hwid=identity.hwid,
-                hostname=agent.hostname,
-                public_key=identity.public_key,
-                nonce=nonce,
-            ),
-            HANDSHAKE_SECONDS_MAX,
-        )
-        if not isinstance(challenge, Challenge) or len(challenge.nonce) != 32:
-            raise ProtocolViolation("the daemon answered Hello with something else than a Challenge")
-        message = proof_message(challenge.server_id, nonce, challenge.nonce)
-        welcome = await conversation.ask(
-            Proof(
-                signature=sign(identity.keys.signing_seed, message),
-                os_type=platform.system(),
-                os_version=platform.release(),
-                agent_version=_version(),
-                resource_types=[ResourceType.FILE_SYSTEM],
-            ),
-            HANDSHAKE_SECONDS_MAX,
-        )
-        if not isinstance(welcome, Welcome):
-            raise ProtocolViolation("the daemon answered Proof with something else than a Welcome")
-        return welcome
 
     def _take_welcome(self, welcome: Welcome) -> None:
         if welcome.authorised and not (self._welcome and self._welcome.authorised):
@@ -296,6 +260,8 @@ class _Session:
                 return Listing(rows=await threads.run(functools.partial(list_filesystem, body.path)))
             case ListBlockDevices():
                 return Listing(rows=await threads.run(functools.partial(list_block_devices, body.path)))
+            case ListModuleResources():
+                return Listing(rows=await threads.run(functools.partial(list_module_resources, body.resource_type)))
             case _:
                 raise ProtocolViolation(f"{type(body).__name__} is not for an agent")
         return Accepted()
@@ -303,10 +269,3 @@ class _Session:
     async def _open_data(self) -> trio.abc.Stream:
         assert self._welcome is not None, "works come after the Welcome"
         return await self._agent.network.dial_data(self._agent.settings.daemon_host, self._welcome.data_port)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("rbmedia")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

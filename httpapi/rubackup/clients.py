@@ -19,8 +19,9 @@ from httpapi.rubackup.dictionaries import DICTIONARIES
 from rbcore.commands import AuthoriseClients
 from rbcore.entities import Client
 from rbcore.errors import NotFound
-from rbcore.messages import ListBlockDevices, ListFilesystem
-from rbcore.vocabulary import Role
+from rbcore.messages import ListBlockDevices, ListFilesystem, ListModuleResources
+from rbcore.protectable import module_problem
+from rbcore.vocabulary import RESOURCE_TYPES, Role
 
 NOUN = "authorised client"
 OPERATORS = frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR})
@@ -149,12 +150,17 @@ class ClientPathBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _LISTED: Schema = schema.listing({"type": "object"})
 
 
-async def _ask(call: Call, question: ListFilesystem | ListBlockDevices) -> Answer:
-    services = call.services
+def _client_of(call: Call) -> Client:
     hwid = call.body.data.client_hwid
-    client = services.journal.state.by_key(Client, hwid)
+    client = call.services.journal.state.by_key(Client, hwid)
     if client is None:
         raise NotFound("client not found", errors={"client_hwid": [f"There is no client with hwid {hwid}."]})
+    return client
+
+
+async def _ask(call: Call, question: ListFilesystem | ListBlockDevices | ListModuleResources) -> Answer:
+    services = call.services
+    client = _client_of(call)
     listing = await services.sessions.ask(client.id, question, services.settings.agent_wait_seconds)
     rows = listing.rows
     return Answer(payload(rows, len(rows), {"limit": max(1, len(rows))}))
@@ -170,4 +176,35 @@ async def list_block_devices(call: Call) -> Answer:
     return await _ask(call, ListBlockDevices(path=call.body.data.path))
 
 
-METHODS: tuple[Method, ...] = (authorize, resource_types, tree, list_filesystem, list_block_devices)
+class ModuleData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    client_hwid: str
+    resource_type: str
+    secret_method: int = 0
+    """0: no secret method. This release knows no other."""
+
+
+class ModuleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: ModuleData
+
+
+@action("POST", "/module_resource_list", roles=OPERATORS, body=StructBody(ModuleBody), data=_LISTED)
+async def module_resource_list(call: Call) -> Answer:
+    """What the client's module finds that it could back up: the agent looks, at this moment."""
+    data: ModuleData = call.body.data
+    if data.resource_type not in RESOURCE_TYPES:
+        raise refuse(f"Must be one of: {', '.join(RESOURCE_TYPES)}.", "resource_type")
+    if data.secret_method != 0:
+        raise refuse("Must be 0 (no secret method); this release knows no other.", "secret_method")
+    if problem := module_problem(_client_of(call), data.resource_type):
+        raise refuse(problem, "resource_type")
+    return await _ask(call, ListModuleResources(resource_type=data.resource_type))
+
+
+METHODS: tuple[Method, ...] = (
+    authorize,
+    resource_types,
+    tree,
+    list_filesystem,
+    list_block_devices,
+    module_resource_list,
+)

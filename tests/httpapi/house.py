@@ -32,7 +32,7 @@ from httpapi.openapi import document
 from httpapi.rubackup import methods
 from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Reply
 from rbcore.errors import Unavailable
-from rbcore.messages import ListBlockDevices, ListFilesystem, Listing
+from rbcore.messages import ListBlockDevices, ListFilesystem, Listing, ListModuleResources
 from rbcore.resources import RESOURCES
 from rbcore.scsi import ScsiDevices
 from tests.httpapi.shelves import Shelf, SimulatedShelf
@@ -68,7 +68,7 @@ class FakeSessions:
         return client_id in self.connected
 
     async def ask(
-        self, client_id: int, question: ListFilesystem | ListBlockDevices, deadline_seconds: float
+        self, client_id: int, question: ListFilesystem | ListBlockDevices | ListModuleResources, deadline_seconds: float
     ) -> Listing:
         await trio.lowlevel.checkpoint()
         self.asked.append(question)
