@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from eventlog.views.port import Query
+from eventlog.views.port import Condition, Page, Query
 from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.method import AT, Schema
 from httpapi.rubackup.catalogue import action
 from rbcore.entities import CONFIGURATION_ID
+from rbcore.interval import format_moment
 
 ROWS_MAX = 100
 """Rows of each list of server_state; ``total`` tells how many there are."""
@@ -71,16 +73,38 @@ _STATE: Schema = {
 
 @action("GET", "/server_state", query=(AT,), data=_STATE)
 async def state(call: Call) -> Answer:
-    """What waits for an operator. Rules, strategies and further media servers are lists that are empty in this release."""
-    query = Query(resource="unauthorised_clients", limit=ROWS_MAX, at=await call.position_asked())
-    waiting = await call.services.views.page(query)
+    """What waits for an operator, all as of one position. Further media servers are a list that is empty in this release."""
+    at = await call.position_asked()
+    expired = (Condition("validity_end_period", "<", _moment(call, at)),)
+    waiting = await _short_list(call, "unauthorised_clients", at)
+    position = waiting.position
+    found = {
+        "unauthorised_clients": waiting,
+        "expired_global_schedule": await _short_list(call, "global_schedule", position, expired),
+        "expired_strategies": await _short_list(call, "backup_strategies", position, expired),
+        "new_rule_requests": await _short_list(call, "new_rule_requests", position),
+        "delete_rule_requests": await _short_list(call, "delete_rule_requests", position),
+    }
     data: dict[str, Any] = {name: {"total": 0, "items": []} for name in _LISTS}
-    data["unauthorised_clients"] = {"total": waiting.total, "items": waiting.rows}
-    configuration, _ = await call.services.views.row("global_configuration", CONFIGURATION_ID, query.at)
+    data |= {name: {"total": page.total, "items": page.rows} for name, page in found.items()}
+    configuration, _ = await call.services.views.row("global_configuration", CONFIGURATION_ID, position)
     data["service_mode"] = configuration is not None and configuration["service_mode"]
     statistics = call.services.journal.log.statistics()
     data["log"] = {"position": statistics.durable, "read_only_reason": statistics.read_only_reason}
-    return Answer(data, position=waiting.position)
+    return Answer(data, position=position)
+
+
+async def _short_list(call: Call, resource: str, at: int | None, conditions: Sequence[Condition] = ()) -> Page:
+    query = Query(resource=resource, conditions=conditions, limit=ROWS_MAX, at=at)
+    return await call.services.views.page(query)
+
+
+def _moment(call: Call, at: int | None) -> str:
+    """The time by which something had expired: now, or when the event at the position was recorded."""
+    if at is None:
+        return format_moment(call.services.clock.now_ns())
+    newest = next(iter(call.services.journal.log.read(at - 1, at)), None) if at else None
+    return format_moment(newest.time_ns if newest is not None else 0)
 
 
 METHODS = (hello, state)

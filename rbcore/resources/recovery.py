@@ -10,7 +10,7 @@ from rbcore.protectable import path_problem, resource_problem
 from rbcore.resource import Boolean, Choice, Computed, Reference, Resource, Text, Timestamp
 from rbcore.resources import timetable as shared
 from rbcore.state import State
-from rbcore.vocabulary import DISASTER_RECOVERY_STATUSES, RESOURCE_TYPES, PlanStatus
+from rbcore.vocabulary import DISASTER_RECOVERY_STATUSES, PlanStatus
 
 
 def _plan_is_possible(state: State, id: int, values: Mapping[str, Any]) -> str | None:
@@ -59,7 +59,14 @@ DISASTER_RECOVERY_PLAN = Resource(
             example="rubackup-client (525a99154f3505a2)",
             description="hostname (hwid).",
         ),
-        Choice(name="resource_type", required=True, values=RESOURCE_TYPES, example="File system"),
+        Text(
+            name="resource_type",
+            required=True,
+            max_length=255,
+            pattern=r".*\S.*",
+            example="File system",
+            description="Also one that no module knows: checking says so.",
+        ),
         Text(name="resource", default="", example="/home/", description="Empty: the newest backup of the type."),
         Text(name="restore_destination", default="", description="Directory; empty: where the data came from."),
         Boolean(name="autorun", default=False, description="Starts by itself when the client comes back new."),

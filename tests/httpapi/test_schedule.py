@@ -41,12 +41,12 @@ async def client(house: House) -> int:
     return await house.add_client()
 
 
-def without_modules(house: House) -> AgentHello:
-    """The agent reports itself anew, without anything it could back up."""
+def hello_again(house: House, *resource_types: str) -> AgentHello:
+    """The agent reports itself anew, with these modules; it is online then."""
     known = house.journal.state.by_key(Client, HWID)
     assert known is not None
     facts_of = ("hwid", "hostname", "public_key", "address", "os_type", "os_version", "agent_version")
-    return AgentHello(resource_types=[], **{name: getattr(known, name) for name in facts_of})
+    return AgentHello(resource_types=list(resource_types), **{name: getattr(known, name) for name in facts_of})
 
 
 def task_of(house: House, task_id: int) -> Task:
@@ -258,7 +258,7 @@ async def test_execution_of_nothing_is_404_and_of_what_cannot_be_is_400(house: H
         answer = await house.call("POST", f"global_schedule/{missing}/execution")
         assert (answer.status, answer.message) == (404, "global schedule rule not found")
     rule_id = await rule(house)
-    await house.execute(without_modules(house), f"client:{HWID}")
+    await house.execute(hello_again(house), f"client:{HWID}")
     head = house.log.head
     answer = await house.call("POST", f"global_schedule/{rule_id}/execution")
     assert (answer.status, list(answer.errors)) == (400, ["resource_type"])
