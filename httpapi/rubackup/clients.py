@@ -20,7 +20,6 @@ from rbcore.commands import AuthoriseClients
 from rbcore.entities import Client
 from rbcore.errors import NotFound
 from rbcore.messages import ListBlockDevices, ListFilesystem, ListModuleResources
-from rbcore.protectable import module_problem
 from rbcore.vocabulary import RESOURCE_TYPES, Role
 
 NOUN = "authorised client"
@@ -150,17 +149,12 @@ class ClientPathBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _LISTED: Schema = schema.listing({"type": "object"})
 
 
-def _client_of(call: Call) -> Client:
-    hwid = call.body.data.client_hwid
-    client = call.services.journal.state.by_key(Client, hwid)
-    if client is None:
-        raise NotFound("client not found", errors={"client_hwid": [f"There is no client with hwid {hwid}."]})
-    return client
-
-
 async def _ask(call: Call, question: ListFilesystem | ListBlockDevices | ListModuleResources) -> Answer:
     services = call.services
-    client = _client_of(call)
+    hwid = call.body.data.client_hwid
+    client = services.journal.state.by_key(Client, hwid)
+    if client is None:
+        raise NotFound("client not found", errors={"client_hwid": [f"There is no client with hwid {hwid}."]})
     listing = await services.sessions.ask(client.id, question, services.settings.agent_wait_seconds)
     rows = listing.rows
     return Answer(payload(rows, len(rows), {"limit": max(1, len(rows))}))
@@ -189,14 +183,12 @@ class ModuleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @action("POST", "/module_resource_list", roles=OPERATORS, body=StructBody(ModuleBody), data=_LISTED)
 async def module_resource_list(call: Call) -> Answer:
-    """What the client's module finds that it could back up: the agent looks, at this moment."""
+    """What the client's module finds that it could back up: the agent looks, at this moment, and refuses a type without a module."""
     data: ModuleData = call.body.data
     if data.resource_type not in RESOURCE_TYPES:
         raise refuse(f"Must be one of: {', '.join(RESOURCE_TYPES)}.", "resource_type")
     if data.secret_method != 0:
         raise refuse("Must be 0 (no secret method); this release knows no other.", "secret_method")
-    if problem := module_problem(_client_of(call), data.resource_type):
-        raise refuse(problem, "resource_type")
     return await _ask(call, ListModuleResources(resource_type=data.resource_type))
 
 
