@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from httpapi.rubackup.catalogue import facts
-from rbcore.commands import AgentGone
+from rbcore.commands import AgentGone, KillTask
 from rbcore.entities import Client, ScheduleRule
 from rbcore.messages import ListModuleResources
 from rbcore.schedule_commands import RequestRule, RequestRuleDeletion
@@ -342,7 +342,14 @@ async def test_pools_groups_and_users_stay_as_long_as_a_rule_names_them(house: H
 
 async def test_a_dynamic_group_of_pools_stands_in_a_rule_by_its_name(house: House, client: int) -> None:
     group = (await house.call("POST", "dynamic_pool_groups", {"data": {"name": "fast"}})).data["id"]
+    refused = await house.call("POST", "global_schedule", example("POST /global_schedule", pool_id="fast"))
+    assert (refused.status, list(refused.errors)) == (400, ["pool_id"]), "nothing is in it"
+    member = {"dynamic_pool_group": group, "pool": "Default", "enabled": True}
+    assert (await house.call("POST", "dynamic_pool_groups_records", {"data": member})).status == 201
     rule_id = await rule(house, pool_id="fast")
+    task_id = (await house.call("POST", f"global_schedule/{rule_id}/execution")).data["task_id"]
+    assert (await house.call("GET", f"task_queue/{task_id}")).data["pool"] == "fast"
+    await house.execute(KillTask(task_id=task_id))
     assert (await house.call("GET", f"global_schedule/{rule_id}")).data["pool_id"] == "fast"
     refused = await house.call("DELETE", f"dynamic_pool_groups/{group}")
     assert refused.status == 400
