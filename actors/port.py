@@ -14,6 +14,7 @@ from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply
 from rbcore.entities import Backup, BackupPart, Task
 from rbcore.load import ServerLoad
 from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing, ListModuleResources
+from rbcore.monitoring import MonitoringSample
 from rbcore.state import State
 
 
@@ -55,6 +56,13 @@ class ServerLoads(Protocol):
 def nothing_measured(seconds: int) -> list[ServerLoad]:
     """``ServerLoads`` where nobody measures: limits of load do not apply then, and the choice says so."""
     return []
+
+
+class Monitoring(Protocol):
+    """The system monitoring of this host."""
+
+    def samples(self) -> Sequence[MonitoringSample]:
+        """Those that are kept, oldest first, ids ascending."""
 
 
 class Sessions(Protocol):
@@ -186,6 +194,7 @@ __all__ = [
     "Journal",
     "LibraryFacts",
     "ListArchive",
+    "Monitoring",
     "Progress",
     "ServerLoads",
     "Sessions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.port import BackupContents, Journal, Sessions, TapeLibraries
+from actors.port import BackupContents, Journal, Monitoring, Sessions, TapeLibraries
 from eventlog.views.port import ViewReader
 from httpapi.credentials import Credentials
 from httpapi.tokens import Tokens
@@ -37,6 +37,7 @@ class Services:
     sessions: Sessions
     contents: BackupContents
     tape: TapeLibraries
+    monitoring: Monitoring
     tokens: Tokens
     credentials: Credentials
     clock: Clock

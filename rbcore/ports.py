@@ -8,7 +8,10 @@ agent's file workers. Sleeping is ``trio.sleep``: trio's own clock is already vi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rbcore.monitoring import HostCounters
 
 T = TypeVar("T")
 
@@ -44,6 +47,13 @@ class World(Protocol):
     def randomness(self) -> Randomness: ...
     @property
     def threads(self) -> Threads: ...
+
+
+class Host(Protocol):
+    """The machine that the daemon runs on."""
+
+    def read(self) -> HostCounters:
+        """What it counts now. Blocking. Raises ``Unavailable``."""
 
 
 class VolumeFile(Protocol):

@@ -23,11 +23,13 @@ from quart_trio import QuartTrio
 from actors.bus import Bus
 from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_stores
 from actors.journal import JournalActor
+from actors.monitor import Monitor
 from actors.network import ServerNetwork
 from actors.supervisor import RestartPolicy, Supervisor
 from actors.tape.libraries import TapeSite
 from drivers.allocator import keep_freed_memory
 from drivers.directory_store import DirectoryStore, initialise_catalog
+from drivers.host import ProcHost
 from drivers.scsi.devices import HostScsiDevices
 from drivers.tls import Authority, open_authority
 from drivers.volume import DirectoryVolume
@@ -81,7 +83,9 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
         await initialise(journal, credentials, world, settings, home)
         await forget_unused_credentials(journal, credentials, home.secrets / "credentials")
         server_id = server_hwid(socket.gethostname())
+        monitor = Monitor(journal, ProcHost(), world, server=socket.gethostname())
         async with (
+            _running(monitor, world),
             _views(home, event_log, world) as views,
             daemon_actors(
                 journal,
@@ -92,6 +96,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                 server_id=server_id,
                 on_giving_up=_given_up,
                 tape=functools.partial(_tape_site, settings, home, journal, world, server_id),
+                loads=monitor.loads,
             ) as actors,
         ):
             assert actors.tape is not None, "it was asked for"
@@ -102,6 +107,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                     sessions=actors.sessions,
                     contents=actors.contents,
                     tape=actors.tape,
+                    monitoring=monitor,
                     tokens=Tokens(world.clock, world.randomness),
                     credentials=credentials,
                     clock=world.clock,
@@ -110,6 +116,18 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                 )
             )
             await _serve(settings, home, app, authority, actors, with_agent, stop)
+
+
+@contextlib.asynccontextmanager
+async def _running(monitor: Monitor, world: RealWorld) -> AsyncIterator[None]:
+    """Nothing needs its samples so much that their end would be the daemon's."""
+    supervisor = Supervisor(world, policy=NEVER_GIVEN_UP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run, "monitor", monitor.run)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -33,6 +33,7 @@ from httpapi.rubackup import methods
 from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Reply
 from rbcore.errors import Unavailable
 from rbcore.messages import ListBlockDevices, ListFilesystem, Listing, ListModuleResources
+from rbcore.monitoring import MonitoringSample
 from rbcore.resources import RESOURCES
 from rbcore.scsi import ScsiDevices
 from tests.httpapi.shelves import Shelf, SimulatedShelf
@@ -87,6 +88,40 @@ class FakeContents:
     async def list_names(self, backup_id: int, prefix: str, limit: int) -> list[dict[str, Any]]:
         await trio.lowlevel.checkpoint()
         return [one for one in self.names if one["path"].startswith(prefix)][:limit]
+
+
+@dataclass
+class FakeMonitoring:
+    """As if the host had been looked at once a second, three times; older samples have left the ring."""
+
+    kept: list[MonitoringSample] = field(
+        default_factory=lambda: [
+            MonitoringSample(
+                id=number,
+                time_ns=(1_750_000_000 + number) * 10**9,
+                server="rubackup-server",
+                cpu_percent=float(number),
+                memory_total=8 << 30,
+                memory_used=number << 30,
+                swap_total=0,
+                swap_used=0,
+                load_1=0.25,
+                load_5=0.5,
+                load_15=0.75,
+                network_in=100 * number,
+                network_out=10 * number,
+                disk_in=4096 * number,
+                disk_out=8192 * number,
+                disk_in_operations=number,
+                disk_out_operations=2 * number,
+                tasks=number,
+            )
+            for number in (5, 6, 7)
+        ]
+    )
+
+    def samples(self) -> list[MonitoringSample]:
+        return self.kept
 
 
 @dataclass
@@ -288,6 +323,7 @@ async def open_house(
             sessions=sessions,
             contents=contents,
             tape=site,
+            monitoring=FakeMonitoring(),
             tokens=Tokens(clock, randomness),
             credentials=credentials,
             clock=clock,
