@@ -130,6 +130,7 @@ class _Dispatcher:
         call = Call(
             services=services,
             caller=caller,
+            roles=method.roles or frozenset(),
             verb=method.verb,
             path=path,
             segments=segments,

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec.structs import replace as replace_struct
+
+from eventlog.views.port import Page, Query
 from httpapi import idempotency
 from httpapi.services import Services
-from rbcore.commands import Order, Reply
-from rbcore.errors import CommandIdReused, NotFound
+from rbcore import access
+from rbcore.commands import Command, NoteAccessDenied, Order, Reply
+from rbcore.errors import AccessDenied, CommandIdReused, NotFound, ReadOnly
+from rbcore.resource import UNLIMITED_ROLES
+from rbcore.resources import by_name
+from rbcore.targets import targets_of
+
+log = logging.getLogger("rbmedia.access")
+"""Incidents of authorisation have the documented log file of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +44,8 @@ class Call:
 
     services: Services
     caller: Caller
+    roles: frozenset[str] = frozenset()
+    """Those that may use the method."""
     verb: str
     path: str
     """As asked for, for the access log of the journal."""
@@ -66,8 +79,12 @@ class Call:
 
         ``Idempotency-Key`` becomes the command id, so that a repeat gets the first answer and changes nothing. It is scoped
         by user and path: another user's key, or the same key for another method, is another command. With another body it is refused.
+
+        Raises ``AccessDenied`` and ``NotFound`` for what is out of the caller's reach.
         """
         services = self.services
+        if self.is_limited:
+            await self._check_command(command)
         if self.idempotency_key:
             command_id = f"{self.caller.actor} {self.verb} {self.path} {self.idempotency_key}"
         else:
@@ -86,11 +103,70 @@ class Call:
         await services.views.wait_for(reply.position, services.settings.view_wait_seconds)
         return reply
 
-    async def note(self, command: Any) -> None:
-        """Execute a command about this request (a login, a refusal); nobody waits for a view."""
+    async def note(self, command: Command) -> None:
+        """Record something about this request (a login, a refusal); nobody waits for a view. A full log volume must not keep the operator
+        out who comes to make room."""
         command_id = self.services.randomness.token_bytes(16).hex()
         order = Order(command=command, command_id=command_id, actor=self.caller.actor, correlation=command_id)
-        await self.services.journal.execute(order)
+        try:
+            await self.services.journal.execute(order)
+        except ReadOnly as error:
+            log.warning("not recorded, because %s: %r", error.message, command)
+
+    # --- what the caller reaches: every read and every command of a handler goes through here ------------------------
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the roles by which the caller may use the method reach a part of the records only."""
+        return (UNLIMITED_ROLES & self.roles).isdisjoint(self.caller.roles)
+
+    async def page(self, query: Query) -> Page:
+        """Rows that the caller reaches. Of what is no resource (journals, logs) those who are not limited see everything, others nothing."""
+        return await self.services.views.page(replace_struct(query, visible=self._reach(query.resource)))
+
+    async def row(self, resource: str, id: int, at: int | None = None) -> tuple[dict[str, Any] | None, int]:
+        """The record, None when the caller does not reach it, and the position of the answer."""
+        return await self.services.views.row(resource, id, at, self._reach(resource))
+
+    async def check(self, *targets: access.Target) -> None:
+        """Whether the caller may do that, for what no command of the core says (``rbcore.targets``). Raises ``AccessDenied`` and ``NotFound``, and
+        records both: who tries ids learns nothing, but whoever reads the audit learns of him."""
+        if not self.is_limited:
+            return
+        try:
+            access.judge(self.services.journal.state, self._grants(), self.roles, targets)
+        except (AccessDenied, NotFound) as error:
+            await self.note_denied(error.message)
+            raise
+
+    def reached(self, resource: str, ids: list[int]) -> list[int]:
+        """Those of ``ids`` on which the caller may act by this method."""
+        declared, state, grants = by_name[resource], self.services.journal.state, self._grants()
+        table = state.tables[declared.kind]
+        return [one for one in ids if one in table and access.reaches(state, grants, declared, self.roles, table[one])]
+
+    async def note_denied(self, why: str) -> None:
+        name = self.caller.name
+        await self.note(NoteAccessDenied(user_name=name, method=self.verb, path=self.path, address=self.address))
+        log.warning("%s from %s may not %s %s: %s", name, self.address, self.verb, self.path, why)
+
+    async def _check_command(self, command: Command) -> None:
+        targets = targets_of(self.services.journal.state, command)
+        if targets is None:
+            await self.note_denied(f"{type(command).__name__} is not for limited roles")
+            raise AccessDenied("Access denied: this is for roles that reach all records.")
+        await self.check(*targets)
+
+    def _grants(self) -> access.Grants:
+        return access.grants_of(self.services.journal.state, self.caller.user_id, self.caller.roles)
+
+    def _reach(self, resource: str) -> access.Reach:
+        declared = by_name.get(resource)
+        if declared is None:
+            return None if not UNLIMITED_ROLES.isdisjoint(self.caller.roles) else ()
+        if not (UNLIMITED_ROLES & declared.read).isdisjoint(self.caller.roles):
+            return None
+        return access.reach(self.services.journal.state, self._grants(), declared, declared.read)
 
     async def position_asked(self) -> int | None:
         """``?at=`` as a position; None: now."""

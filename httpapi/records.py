@@ -146,7 +146,7 @@ def _allowed(resource: Resource, method: Method) -> bool:
 def _list(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None) -> Method:
     async def handle(call: Call) -> Answer:
         query = query_of(resource.name, call.query, await call.position_asked())
-        page = await call.services.views.page(query)
+        page = await call.page(query)
         if adjust is not None:
             for row in page.rows:
                 adjust(call, row)
@@ -169,7 +169,7 @@ def _list(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[s
 def _detail(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None) -> Method:
     async def handle(call: Call) -> Answer:
         record_id = call.id(resource.noun)
-        row, position = await call.services.views.row(resource.name, record_id, await call.position_asked())
+        row, position = await call.row(resource.name, record_id, await call.position_asked())
         if row is None:
             raise not_found(resource, record_id)
         if adjust is not None:

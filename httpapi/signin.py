@@ -11,10 +11,10 @@ from httpapi.call import Call, Caller
 from httpapi.method import ANY_USER
 from httpapi.services import Services
 from httpapi.tokens import Family, TokenPair, verification_failed
-from rbcore.commands import NoteAccessDenied, NoteLogin
+from rbcore.commands import NoteLogin
 from rbcore.decide.access import login_blocked
 from rbcore.entities import User
-from rbcore.errors import AccessDenied, ReadOnly
+from rbcore.errors import AccessDenied
 from rbcore.state import State
 
 log = logging.getLogger("rbmedia.access")
@@ -59,11 +59,8 @@ async def check_role(call: Call, roles: frozenset[str]) -> None:
     """Raises ``AccessDenied`` when none of the caller's roles may use the method; the refusal is recorded."""
     if roles == ANY_USER or not roles.isdisjoint(call.caller.roles):
         return
-    name = call.caller.name
-    command = NoteAccessDenied(user_name=name, method=call.verb, path=call.path, address=call.address)
-    await record(call, command)
-    log.warning("%s from %s may not %s %s", name, call.address, call.verb, call.path)
     needed = ", ".join(sorted(roles))
+    await call.note_denied(f"it needs one of the roles {needed}")
     raise AccessDenied(f"Access denied: this method needs one of the roles {needed}.")
 
 
@@ -81,10 +78,10 @@ async def login(call: Call, database: str, user_name: str, password: str) -> tup
     reason = _reason_against(call, user, database, user_name, right)
     if user is None or reason:
         name = user_name[:NAME_LENGTH_MAX]
-        await record(call, NoteLogin(user_name=name, address=call.address, succeeded=False, reason=reason))
+        await call.note(NoteLogin(user_name=name, address=call.address, succeeded=False, reason=reason))
         log.warning("login of %r from %s refused: %s", name, call.address, reason)
         raise verification_failed()
-    await record(call, NoteLogin(user_name=user.username, address=call.address, succeeded=True))
+    await call.note(NoteLogin(user_name=user.username, address=call.address, succeeded=True))
     return user, services.tokens.begin(user.id, user.username, user.credential_id)
 
 
@@ -97,14 +94,6 @@ def _reason_against(call: Call, user: User | None, database: str, user_name: str
     if user is None:
         return "unknown user"
     return "" if right else "wrong password"
-
-
-async def record(call: Call, command: Any) -> None:
-    """Record what happened to this request. A full log volume must not keep the operator out who comes to make room."""
-    try:
-        await call.note(command)
-    except ReadOnly as error:
-        log.warning("not recorded, because %s: %r", error.message, command)
 
 
 def session_cookies(tokens: TokenPair, app_host: str) -> tuple[str, str]:

@@ -329,6 +329,8 @@ class RemoveTasks(Command, frozen=True, kw_only=True):
 
     ids: list[int] = msgspec.field(default_factory=list)
     status_word: str = ""
+    within: list[int] | None = None
+    """By the word: only those among these; None: all. The edge names what its caller reaches."""
 
 
 class RecoverTasks(Command, frozen=True, kw_only=True):

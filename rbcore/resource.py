@@ -8,12 +8,16 @@ but its declaration.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rbcore.entities import Entity
     from rbcore.state import State
+
+
+UNLIMITED_ROLES = frozenset({"superuser", "supervisor"})
+"""They see all records; which methods they may use is a matter of each method."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Integer(Field):
     maximum: int = 2**63 - 1
     multiple_of: int = 1
     unit: str = ""
+    refers_to: str = ""
+    """Stream kind of the record whose id it is, where the wire shows ids and not names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +154,18 @@ class Resource:
     prepare: Callable[[State, dict[str, Any]], dict[str, Any]] | None = None
     """Last word on resolved fields before the event: drops what the type does not know. Pure."""
     deletable: bool = False
-    manage: frozenset[str] = frozenset({"superuser", "supervisor"})
-    read: frozenset[str] = frozenset(
-        {"superuser", "supervisor", "maintainer", "administrator", "strategy_administrator"}
-    )
+    manage: frozenset[str] = UNLIMITED_ROLES
+    read: frozenset[str] = frozenset()
+    """Roles that may list and show it; not given: the unlimited ones and those of ``scope``."""
+    scope: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """Role -> path, or paths of which one is enough, from a record to what the role is limited to: ``{"maintainer": "pool.media_server"}``.
+    The steps are names of fields; the last one is ``id``, or refers to the media server, client group or strategy (``rbcore.access``). A role
+    that may read or manage and is not named here reaches every record."""
     searchable_name: str = ""
     """Column that names a record to people and to references."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "read", self.read or UNLIMITED_ROLES | self.scope.keys())
 
     def field(self, name: str) -> Field:
         for one in self.fields:

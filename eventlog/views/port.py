@@ -18,6 +18,10 @@ class Condition(msgspec.Struct, frozen=True):
     value: str
 
 
+Visible = Sequence[tuple[str, Sequence[int]]] | None
+"""Access scope (``rbcore.access.Reach``): rows in which one of the (``id`` or referring field, allowed ids) holds; None: every row."""
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     resource: str
     conditions: Sequence[Condition] = ()
@@ -27,8 +31,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 20
     at: int | None = None
     """Log position to look at; None: now."""
-    visible: Sequence[tuple[str, Sequence[int]]] = ()
-    """Access scope: (reference or id field, allowed ids), all must hold."""
+    visible: Visible = None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +46,10 @@ class ViewReader(Protocol):
     async def page(self, query: Query) -> Page:
         """Raises ``InvalidRequest`` naming an unknown field, a field that cannot be compared or a malformed value."""
 
-    async def row(self, resource: str, id: int, at: int | None = None) -> tuple[dict[str, Any] | None, int]:
-        """The record and the position of the answer."""
+    async def row(
+        self, resource: str, id: int, at: int | None = None, visible: Visible = None
+    ) -> tuple[dict[str, Any] | None, int]:
+        """The record, None when it is not there or not visible, and the position of the answer."""
 
     async def wait_for(self, position: int, deadline_seconds: float) -> None:
         """Return when the views have folded ``position`` (a client reads its own writes). Raises ``DeadlineExceeded``."""

@@ -81,11 +81,15 @@ class PredicateBuilder:
         if by_index and condition.operator != "!=" and column.sortable and condition.value:
             self.where.selective = True
 
-    def add_scope(self, name: str, allowed: Sequence[int]) -> None:
-        """Only rows whose id or reference ``name`` is one of ``allowed``. A name that does not exist is a bug of the caller."""
-        column = ID if name == "id" else self._table.columns[name]
-        assert column is ID or column.kind is Kind.REFERENCE, "scopes are sets of ids"
-        self.where.clauses.append(f"t.{column.quoted} IN {self._ids(allowed)}")
+    def add_scope(self, visible: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Only rows in which some (id, reference or other field that holds ids) is one of its allowed ids. A field that does not
+        exist is a bug of the caller."""
+        clauses = []
+        for name, allowed in visible or [("id", ())]:  # a constant would keep SQLite from using the index it is told to
+            column = ID if name == "id" else self._table.columns[name]
+            assert column.kind in (Kind.INTEGER, Kind.REFERENCE), "scopes are sets of ids"
+            clauses.append(f"t.{column.quoted} IN {self._ids(allowed)}")
+        self.where.clauses.append(f"({' OR '.join(clauses)})")
         self.where.selective = True
 
     def _clause(self, column: Column, condition: Condition) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog.views import moments, past
 from eventlog.views.by_name import can_walk, rows_by_name
-from eventlog.views.port import Page, Query
+from eventlog.views.port import Page, Query, Visible
 from eventlog.views.predicates import ID, PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
 from eventlog.views.schema import (
     POSITION_TABLE,
@@ -49,13 +49,19 @@ class TableReader:
         self._detail = _Selection(schema, columns, zone)
         self._list = _Selection(schema, [one for one in columns if one.in_list], zone)
 
-    def row(self, connection: sqlite3.Connection, *, id: int, at: int | None) -> tuple[dict[str, Any] | None, int]:
+    def row(
+        self, connection: sqlite3.Connection, *, id: int, at: int | None, visible: Visible = None
+    ) -> tuple[dict[str, Any] | None, int]:
         """The record and the position of the answer: one statement, a primary-key read."""
-        table = self._table
+        table, where = self._table, Where()
+        if visible is not None:
+            builder = self._builder(connection, at)
+            builder.add_scope(visible)
+            where = builder.where
         found = connection.execute(
             f"SELECT v.position, {self._detail.sql(at)} FROM {POSITION_TABLE} AS v LEFT JOIN {table.quoted} AS t"
-            f" ON t.id = :id AND {holds_sql(table, at)}",
-            {"id": id, "at": at},
+            f" ON t.id = :id AND {holds_sql(table, at)}{where.sql()}",
+            {**where.parameters, "id": id, "at": at},
         ).fetchone()
         position = self._position(found[0], at)
         return (None if found[1] is None else self._detail.wire(found[1:])), position
@@ -144,15 +150,18 @@ class TableReader:
         return key
 
     def _where(self, connection: sqlite3.Connection, query: Query) -> Where:
+        builder = self._builder(connection, query.at)
+        for condition in query.conditions:
+            builder.add(condition)
+        if query.visible is not None:
+            builder.add_scope(query.visible)
+        return builder.where
+
+    def _builder(self, connection: sqlite3.Connection, at: int | None) -> PredicateBuilder:
         def lookup(sql: str, parameters: dict[str, Any]) -> list[int]:
             return [row[0] for row in connection.execute(sql, parameters)]
 
-        builder = PredicateBuilder(self._schema, self._table, query.at, self._zone, lookup)
-        for condition in query.conditions:
-            builder.add(condition)
-        for name, allowed in query.visible:
-            builder.add_scope(name, allowed)
-        return builder.where
+        return PredicateBuilder(self._schema, self._table, at, self._zone, lookup)
 
     @staticmethod
     def _position(head: int, at: int | None) -> int:

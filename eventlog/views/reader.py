@@ -19,7 +19,7 @@ import trio
 
 from eventlog.views import files, moments
 from eventlog.views.connections import Interrupted, ReadConnections
-from eventlog.views.port import Page, Query
+from eventlog.views.port import Page, Query, Visible
 from eventlog.views.queries import TableReader
 from eventlog.views.schema import ViewSchema
 from eventlog.views.totals import Totals
@@ -74,9 +74,11 @@ class SqliteViewReader:
         """Rows carry the fields of lists (``in_list``). Raises ``InvalidRequest`` naming what is not acceptable."""
         return await self._read(partial(self._tables[query.resource].page, query=query))
 
-    async def row(self, resource: str, id: int, at: int | None = None) -> tuple[dict[str, Any] | None, int]:
+    async def row(
+        self, resource: str, id: int, at: int | None = None, visible: Visible = None
+    ) -> tuple[dict[str, Any] | None, int]:
         """All fields of a record, or None, and the position of the answer. Raises ``InvalidRequest`` for a position to come."""
-        return await self._read(partial(self._tables[resource].row, id=id, at=at))
+        return await self._read(partial(self._tables[resource].row, id=id, at=at, visible=visible))
 
     async def wait_for(self, position: int, deadline_seconds: float) -> None:
         """Return when the views have folded ``position``. Raises ``DeadlineExceeded``."""

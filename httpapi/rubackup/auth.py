@@ -69,7 +69,7 @@ async def refresh(call: Call) -> Answer:
     try:
         family, tokens = call.services.tokens.refresh(access, refresh_token)
     except RefreshTokenReused as error:
-        await signin.record(call, NoteLogout(user_name=error.user_name, reason="refresh token reused"))
+        await call.note(NoteLogout(user_name=error.user_name, reason="refresh token reused"))
         raise
     user = signin.user_of(call.services.journal.state, family)
     if user is None:
@@ -90,7 +90,7 @@ async def logout(call: Call) -> Answer:
         except AuthenticationFailed:
             family = tokens.login_of(call.cookies.get(signin.REFRESH_COOKIE, ""))
     tokens.revoke(family)
-    await signin.record(call, NoteLogout(user_name=family.user_name, reason="logout"))
+    await call.note(NoteLogout(user_name=family.user_name, reason="logout"))
     return Answer(message=call.message, cookies=signin.expired_cookies(call.services.settings.app_host))
 
 

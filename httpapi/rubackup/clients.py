@@ -20,9 +20,11 @@ from rbcore.commands import AuthoriseClients
 from rbcore.entities import Client
 from rbcore.errors import NotFound
 from rbcore.messages import ListBlockDevices, ListFilesystem, ListModuleResources
+from rbcore.resources import by_name
 from rbcore.vocabulary import RESOURCE_TYPES, Role
 
-NOUN = "authorised client"
+CLIENTS = by_name["clients"]
+NOUN = CLIENTS.noun
 OPERATORS = frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR})
 GROUPS_IN_BODY_MAX = 1000
 
@@ -45,11 +47,11 @@ async def authorize(call: Call) -> Answer:
 _RESOURCE_TYPES = DICTIONARIES["resourse_types"][1]
 
 
-@action("GET", "/clients/{id}/resourse_type", query=PARAMETERS)
+@action("GET", "/clients/{id}/resourse_type", roles=CLIENTS.read, query=PARAMETERS)
 async def resource_types(call: Call) -> Answer:
     """Resource types that the agent reported it has a module for."""
     client_id = call.id(NOUN)
-    row, position = await call.services.views.row("clients", client_id, await call.position_asked())
+    row, position = await call.row("clients", client_id, await call.position_asked())
     if row is None:
         raise NotFound(f"{NOUN} not found", errors={"id": [f"There is no {NOUN} with id {client_id}."]})
     rows = [one for one in _RESOURCE_TYPES if one["name"] in row["resource_types"]]
@@ -82,7 +84,7 @@ def _check_page(page: int, limit: int, prefix: str) -> None:
         raise refuse(f"Must be a whole number between 1 and {LIMIT_MAX}.", f"{prefix}_limit")
 
 
-@action("POST", "/clients/tree", body=StructBody(ClientsTreeBody), query=(AT,))
+@action("POST", "/clients/tree", roles=by_name["client_groups"].read, body=StructBody(ClientsTreeBody), query=(AT,))
 async def tree(call: Call) -> Answer:
     """A page of groups, each with a page of its clients, all as of one position of the log."""
     data: ClientsTreeData = call.body.data
@@ -91,8 +93,7 @@ async def tree(call: Call) -> Answer:
         raise refuse(f"Must name at most {GROUPS_IN_BODY_MAX} groups.", "clients")
     for one in data.clients:
         _check_page(one.clients_page, one.clients_limit, "clients")
-    views = call.services.views
-    groups = await views.page(
+    groups = await call.page(
         Query(
             resource="client_groups",
             page=data.client_groups_page,
@@ -113,7 +114,7 @@ async def tree(call: Call) -> Answer:
 async def _check_groups(call: Call, ids: set[int], position: int) -> None:
     """A group that is not on this page may be named; one that does not exist may not."""
     for group_id in sorted(ids):
-        row = (await call.services.views.row("client_groups", group_id, position))[0] if 0 < group_id < 2**63 else None
+        row = (await call.row("client_groups", group_id, position))[0] if 0 < group_id < 2**63 else None
         if row is None:
             sentence = f"There is no client group with id {group_id}."
             raise NotFound("client group not found", errors={"client_group_id": [sentence]})
@@ -125,7 +126,7 @@ async def _clients_of(
     conditions = [Condition("group_id", "=", group)]
     if data.filter_clients_hostname:
         conditions.append(Condition("hostname", "~", data.filter_clients_hostname))
-    page = await call.services.views.page(
+    page = await call.page(
         Query(
             resource="clients",
             conditions=conditions,
@@ -153,6 +154,9 @@ async def _ask(call: Call, question: ListFilesystem | ListBlockDevices | ListMod
     services = call.services
     hwid = call.body.data.client_hwid
     client = services.journal.state.by_key(Client, hwid)
+    if client is not None and call.is_limited and not call.reached(CLIENTS.name, [client.id]):
+        await call.note_denied(f"client {client.id} is out of reach")
+        client = None
     if client is None:
         raise NotFound("client not found", errors={"client_hwid": [f"There is no client with hwid {hwid}."]})
     listing = await services.sessions.ask(client.id, question, services.settings.agent_wait_seconds)

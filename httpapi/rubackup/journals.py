@@ -25,6 +25,8 @@ def _lines_of(side: str) -> Handler:
         at = await call.position_asked()
         task_id: int = call.query["id"]
         query = query_of(TASK_JOURNAL.name, call.query, at)
+        if call.is_limited and (await call.row(TASKS.name, task_id, at))[0] is None:
+            raise not_found(TASKS, task_id)
         own = (Condition("task_id", "=", str(task_id)), Condition("side", "=", side))
         page = await call.services.views.page(replace(query, conditions=(*own, *query.conditions)))
         if not page.total:
@@ -36,11 +38,10 @@ def _lines_of(side: str) -> Handler:
 
 async def _check_known(call: Call, task_id: int, at: int | None) -> None:
     """Raises ``NotFound`` for a task that never was. One that was deleted from the queue keeps its journal (reference 3.4)."""
-    views = call.services.views
-    if (await views.row(TASKS.name, task_id, at))[0] is not None:
+    if (await call.row(TASKS.name, task_id, at))[0] is not None:
         return
     query = query_of(TASK_JOURNAL.name, {"limit": 1}, at)
-    lines = await views.page(replace(query, conditions=(Condition("task_id", "=", str(task_id)),)))
+    lines = await call.services.views.page(replace(query, conditions=(Condition("task_id", "=", str(task_id)),)))
     if not lines.total:
         raise not_found(TASKS, task_id)
 
@@ -48,5 +49,6 @@ async def _check_known(call: Call, task_id: int, at: int | None) -> None:
 _DATA = schema.listing(schema.fields_object(TASK_JOURNAL.fields))
 
 METHODS = tuple(
-    action("GET", f"/{side}_task_info", query=(_ID, *PARAMETERS), data=_DATA)(_lines_of(side)) for side in SIDES
+    action("GET", f"/{side}_task_info", roles=TASKS.read, query=(_ID, *PARAMETERS), data=_DATA)(_lines_of(side))
+    for side in SIDES
 )

@@ -38,15 +38,14 @@ async def available_for_copy_or_move(call: Call) -> Answer:
     """Pools that can take a backup (reference 2.6): blocks of a Block device pool fit only their like, and what a
     Client defined pool holds is not ours to move."""
     at = await call.position_asked()
-    views = call.services.views
     conditions = [Condition("pool_type", "!=", kind) for kind in (PoolType.BLOCK_DEVICE, PoolType.CLIENT_DEFINED)]
     if "id" in call.query:
-        backup, _ = await views.row(BACKUPS.name, call.query["id"], at)
+        backup, _ = await call.row(BACKUPS.name, call.query["id"], at)
         if backup is None:
             raise not_found(BACKUPS, call.query["id"])
         conditions.append(Condition("pool_name", "!=", backup["pool"] or ""))
     query = query_of(POOLS.name, call.query, at)
-    page = await views.page(replace(query, conditions=(*conditions, *query.conditions)))
+    page = await call.page(replace(query, conditions=(*conditions, *query.conditions)))
     return Answer(payload_of_page(page, call.query), position=page.position)
 
 

@@ -15,6 +15,7 @@ from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.tape_rows import ADDED, ADJUSTMENTS
 from httpapi.rubackup.tasks import OPERATORS, QUEUED, Extensions, queued
+from rbcore.access import Acts
 from rbcore.chain import deletion_reference_chain as chains_of
 from rbcore.commands import ChangeStoreUntil, DeleteBackups, QueueCopy, QueueRestore, QueueVerification
 from rbcore.decide.queue import RESTORE_TASK_FIELDS
@@ -136,19 +137,20 @@ _CHAIN: Schema = {
 @action(
     "POST",
     "/repository/deletion_reference_chain",
+    roles=BACKUPS.read,
     body=IdsBody(),
     data=_CHAIN,
     components={_ROW_NAME: _ROW},
 )
 async def deletion_reference_chain(call: Call) -> Answer:
     """A dry run of a deletion: call it, show it, then DELETE."""
-    views = call.services.views
+    await call.check(Acts(BACKUPS.name, tuple(call.body), "ids"))
     references = chains_of(call.services.journal.state, call.body)
     for backup_id in call.body:
         if backup_id not in references:
             raise not_found(BACKUPS, backup_id)
     dependants = sorted(set().union(*references.values()) - set(call.body))
-    items = [row for one in dependants if (row := (await views.row(BACKUPS.name, one))[0]) is not None]
+    items = [row for one in dependants if (row := (await call.row(BACKUPS.name, one))[0]) is not None]
     for row in items:
         ADJUSTMENTS["repository"](call, row)
     data = {"items": items, "total": len(items), "references": {str(one): ids for one, ids in references.items()}}
@@ -162,12 +164,19 @@ _EXTENSION = (
 )
 
 
-@action("GET", "/repository/extension", query=_EXTENSION, data=extensions.DATA, components=extensions.COMPONENTS)
+@action(
+    "GET",
+    "/repository/extension",
+    roles=BACKUPS.read,
+    query=_EXTENSION,
+    data=extensions.DATA,
+    components=extensions.COMPONENTS,
+)
 async def extension(call: Call) -> Answer:
     resource_type, position = call.query.get("resourse_type", ResourceType.FILE_SYSTEM), None
     if "id" in call.query:
         backup_id = call.query["id"]
-        row, position = await call.services.views.row(BACKUPS.name, backup_id, await call.position_asked())
+        row, position = await call.row(BACKUPS.name, backup_id, await call.position_asked())
         if row is None:
             raise not_found(BACKUPS, backup_id)
         resource_type = row["resource_type"]
@@ -199,11 +208,11 @@ _NAMES: Schema = {
 }
 
 
-@action("GET", "/repository_record_file_list", query=_FILE_LIST, data=_NAMES)
+@action("GET", "/repository_record_file_list", roles=BACKUPS.read, query=_FILE_LIST, data=_NAMES)
 async def file_list(call: Call) -> Answer:
     """Names in a backup, for granular restore. One more than asked for is fetched, to know whether the list was cut."""
     backup_id: int = call.query["id"]
-    row, position = await call.services.views.row(BACKUPS.name, backup_id, await call.position_asked())
+    row, position = await call.row(BACKUPS.name, backup_id, await call.position_asked())
     if row is None:
         raise not_found(BACKUPS, backup_id)
     limit: int = call.query.get("limit", NAMES_DEFAULT)

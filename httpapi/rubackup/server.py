@@ -96,7 +96,7 @@ async def state(call: Call) -> Answer:
 
 async def _short_list(call: Call, resource: str, at: int | None, conditions: Sequence[Condition] = ()) -> Page:
     query = Query(resource=resource, conditions=conditions, limit=ROWS_MAX, at=at)
-    return await call.services.views.page(query)
+    return await call.page(query)
 
 
 def _moment(call: Call, at: int | None) -> str:

@@ -20,6 +20,7 @@ from httpapi.method import AT, Method, Parameter, Schema, StructBody
 from httpapi.records import read_ids, row_schema
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.tape_rows import ADDED, ADJUSTMENTS
+from rbcore.access import Acts, Uses
 from rbcore.commands import AddTapeLibrary, DeviceFacts
 from rbcore.entities import MediaServer, TapeCartridge
 from rbcore.errors import InvalidRequest, LibraryHoldsUnknown
@@ -84,11 +85,18 @@ _CANDIDATES: Schema = {
 }
 
 
-def check_media_server(call: Call, hostname: str) -> None:
-    """Raises ``InvalidRequest`` for a host that is no media server."""
-    if call.services.journal.state.by_key(MediaServer, hostname) is None:
+async def check_media_server(call: Call, hostname: str = "") -> None:
+    """Raises ``InvalidRequest`` for a host that is no media server, ``AccessDenied`` for one that the caller does not reach. Without a name the main
+    server is meant."""
+    state = call.services.journal.state
+    if hostname:
+        server = state.by_key(MediaServer, hostname)
+    else:
+        server = next((one for one in state.all(MediaServer) if one.type == "main"), None)
+    if server is None:
         sentence = f"There is no media server {hostname!r}."
         raise InvalidRequest("Bad request", errors={"media_server": [sentence]})
+    await call.check(Uses(MediaServer.KIND, server.id, "media_server"))
 
 
 def device_row(facts: DeviceFacts) -> dict[str, Any]:
@@ -124,8 +132,7 @@ def drive_candidate_row(one: TapeCandidate) -> dict[str, Any]:
     asks_devices=True,
 )
 async def candidates(call: Call) -> Answer:
-    if "media_server" in call.query:
-        check_media_server(call, call.query["media_server"])
+    await check_media_server(call, call.query.get("media_server", ""))
     found = await call.services.tape.candidates(automatic=call.query.get("adding_method") != "manual")
     data = {
         "medium_changers": [candidate_row(one) for one in found if one.is_changer],
@@ -183,7 +190,7 @@ async def describe(call: Call, changer_device: str, drive_devices: list[str], fi
 @action("POST", "/tape_libraries/candidates/info", roles=LIBRARIES.manage, body=StructBody(InfoBody), data=_INFO)
 async def candidate_info(call: Call) -> Answer:
     data: InfoData = call.body.data
-    check_media_server(call, data.media_server)
+    await check_media_server(call, data.media_server)
     facts = await describe(call, data.medium_changer_sg_path, [], "medium_changer_sg_path")
     state = call.services.journal.state
     slots = [
@@ -250,6 +257,7 @@ def drive_devices_of(call: Call, ids: list[int], field: str) -> list[str]:
 async def add(call: Call) -> Answer:
     """The devices are asked again: what is recorded is what they say now, not what a listing said."""
     data: AddLibraryData = call.body.data
+    await check_media_server(call, data.media_server)
     if data.medium_changer_candidate_id < 1:
         raise refuse("Must be the id of a candidate.", "medium_changer_candidate_id")
     changer = call.services.tape.candidate(data.medium_changer_candidate_id)
@@ -342,7 +350,7 @@ async def all_rows(
     page = 1
     while True:
         query = Query(resource=resource, conditions=conditions, page=page, limit=LIMIT_MAX, at=at)
-        found = await call.services.views.page(query)
+        found = await call.page(query)
         rows += found.rows
         at, page = found.position, page + 1
         if not found.rows or len(rows) >= found.total:
@@ -352,6 +360,7 @@ async def all_rows(
 @action(
     "POST",
     "/tape_libraries/tree",
+    roles=LIBRARIES.read,
     body=StructBody(TapeTreeBody),
     query=(AT,),
     data=_TREE,
@@ -373,7 +382,7 @@ async def tree(call: Call) -> Answer:
         row["tape_drives"] = [one for one in drives if one["library_id"] == row["id"]]
         row["slots"] = []
     query = Query(resource=POOLS.name, conditions=_NOT_TAPE, page=asked.page, limit=asked.limit, at=at)
-    pools = await call.services.views.page(query)
+    pools = await call.page(query)
     for row in pools.rows:
         row["tape_libraries_ids"] = [one["id"] for one in libraries if one["pool"] == row["pool_name"]]
     paging = {"page": asked.page, "limit": asked.limit}
@@ -387,6 +396,7 @@ async def tree(call: Call) -> Answer:
 async def synchronise(call: Call) -> Answer:
     """What is known is recorded in any case; what nobody registered is then the answer 422."""
     library_id = call.id(LIBRARIES.noun)
+    await call.check(Acts(LIBRARIES.name, (library_id,)))
     unknown = await call.services.tape.synchronise(library_id)
     position = await shown(call)
     if unknown:

@@ -25,6 +25,7 @@ from httpapi.rubackup.tape import (
 )
 from httpapi.rubackup.tape_rows import changer_of
 from httpapi.rubackup.why import ROW, explain_mount
+from rbcore.access import Acts
 from rbcore.commands import AddTapeDrives, QueueDriveCleaning
 from rbcore.entities import TapeLibrary
 from rbcore.errors import InvalidRequest
@@ -49,8 +50,7 @@ _CHANGER_PATH = Parameter(
     asks_devices=True,
 )
 async def candidates(call: Call) -> Answer:
-    if "media_server" in call.query:
-        check_media_server(call, call.query["media_server"])
+    await check_media_server(call, call.query.get("media_server", ""))
     automatic = call.query.get("adding_method") != "manual"
     found = [one for one in await call.services.tape.candidates(automatic=automatic) if not one.is_changer]
     rows = [drive_candidate_row(one) for one in found]
@@ -83,6 +83,7 @@ async def add(call: Call) -> Answer:
     data: AddDrivesData = call.body.data
     if data.tape_library_id < 1:
         raise refuse("Must be the id of a tape library.", "tape_library_id")
+    await call.check(Acts(LIBRARIES.name, (data.tape_library_id,), "tape_library_id"))
     devices = drive_devices_of(call, data.ids, "ids")
     state = call.services.journal.state
     changer = changer_of(state, data.tape_library_id)
@@ -114,6 +115,7 @@ async def clean(call: Call) -> Answer:
 @action(
     "GET",
     "/library_tape_drives/{id}/why",
+    roles=DRIVES.read,
     query=PARAMETERS,
     data=schema.listing(ROW),
     addition="Why the newest mount of the drive was made: its events, its tape task and the task behind that, and what was rejected",
@@ -123,7 +125,7 @@ async def why(call: Call) -> Answer:
     drive_id = call.id(DRIVES.noun)
     log = call.services.journal.log
     asked = await call.position_asked()
-    row, position = await call.services.views.row(DRIVES.name, drive_id, asked)
+    row, position = await call.row(DRIVES.name, drive_id, asked)
     if row is None:
         raise not_found(DRIVES, drive_id)
     rows = await explain_mount(log, drive_id, position)

@@ -19,7 +19,9 @@ from httpapi.method import Method, Schema, StructBody
 from httpapi.records import IDS_MAX
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.tape import LIBRARIES, shown
+from rbcore.access import Acts, Uses
 from rbcore.commands import QueueTapeTasks, TapeOrder
+from rbcore.entities import Pool
 from rbcore.vocabulary import TapeTaskType
 
 
@@ -132,6 +134,10 @@ async def import_cartridge(call: Call) -> Answer:
     """Answered when the robot has done it, as documented."""
     data: ImportData = call.body.data
     _check_library(data.library_id)
+    pool = call.services.journal.state.by_key(Pool, data.pool_name)
+    await call.check(
+        Acts(LIBRARIES.name, (data.library_id,), "library_id"), Uses(Pool.KIND, pool.id if pool else 0, "pool_name")
+    )
     ids = await call.services.tape.import_cartridges(data.library_id, data.pool_name)
     return Answer({"ids": ids}, call.message, position=await shown(call))
 

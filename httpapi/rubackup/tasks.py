@@ -21,10 +21,11 @@ from httpapi.rubackup.why import explain
 from rbcore.commands import Command, ContinueTask, KillTask, PauseTask, QueueBackup, RemoveTasks, Reply, RestartTasks
 from rbcore.decide.queue import BACKUP_TASK_FIELDS
 from rbcore.errors import InvalidRequest, NotFound
+from rbcore.resources import by_name
 from rbcore.vocabulary import REMOVAL_WORDS, RUNNING_STATUSES, Role
 
-NOUN = "task"
-TITLE = "Task Queue"
+TASKS = by_name["task_queue"]
+NOUN, TITLE = TASKS.noun, TASKS.title
 OPERATORS = frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR, Role.STRATEGY_ADMINISTRATOR})
 """Who may start, stop and restore (reference 1.17)."""
 
@@ -96,7 +97,14 @@ _EXTENSION = (
 )
 
 
-@action("GET", "/task_queue/extension", query=_EXTENSION, data=extensions.DATA, components=extensions.COMPONENTS)
+@action(
+    "GET",
+    "/task_queue/extension",
+    roles=TASKS.read,
+    query=_EXTENSION,
+    data=extensions.DATA,
+    components=extensions.COMPONENTS,
+)
 async def extension(call: Call) -> Answer:
     stored, position = None, None
     if "id" in call.query:
@@ -106,7 +114,7 @@ async def extension(call: Call) -> Answer:
 
 
 async def _row_of(call: Call, task_id: int) -> tuple[dict[str, Any], int]:
-    row, position = await call.services.views.row("task_queue", task_id, await call.position_asked())
+    row, position = await call.row("task_queue", task_id, await call.position_asked())
     if row is None:
         raise NotFound("task not found in the queue", errors={"id": [f"There is no task with id {task_id}."]})
     return row, position
@@ -127,12 +135,19 @@ async def delete_by_id_or_word(call: Call) -> Answer:
     if segment.isascii() and segment.isdecimal():
         command = RemoveTasks(ids=[call.id("task")])
     elif segment in REMOVAL_WORDS:
-        command = RemoveTasks(status_word=segment)
+        command = RemoveTasks(status_word=segment, within=_reached_of(call, REMOVAL_WORDS[segment]))
     else:
         sentence = f"Must be the id of a task, or one of: {', '.join(REMOVAL_WORDS)}."
         raise InvalidRequest("Bad request", errors={"status": [sentence]})
     reply = await call.submit(command)
     return Answer({"ids": reply.ids}, reply.message or call.message, position=reply.position)
+
+
+def _reached_of(call: Call, status: str) -> list[int] | None:
+    """Tasks of the status that a limited caller may remove; None: he may remove all."""
+    if not call.is_limited:
+        return None
+    return call.reached("task_queue", sorted(call.services.journal.state.indexes.tasks_by_status[status]))
 
 
 def _verb(path: str, make: Callable[[int], Command]) -> Method:
@@ -178,6 +193,7 @@ _PROGRESS: Schema = {
 @action(
     "GET",
     "/task_queue/{id}/progress",
+    roles=TASKS.read,
     query=(AT,),
     data=_PROGRESS,
     addition="How far a running task is: the newest telemetry, without the log",
@@ -204,6 +220,7 @@ async def progress(call: Call) -> Answer:
 @action(
     "GET",
     "/task_queue/{id}/why",
+    roles=TASKS.read,
     query=PARAMETERS,
     data=schema.listing(WHY_ROW),
     addition="Which event of the log caused what, and which options were rejected",
@@ -214,6 +231,8 @@ async def why(call: Call) -> Answer:
     position = await call.position_asked()
     position = call.services.journal.log.head if position is None else position
     rows = await explain(call.services.journal.log, task_id, position)
+    if call.is_limited and (await call.row(TASKS.name, task_id, position))[0] is None:
+        rows = []
     if not rows:
         raise NotFound("task not found in the queue", errors={"id": [f"There is no task with id {task_id}."]})
     return Answer(payload_of_rows(rows, {"limit": 1000} | call.query), position=position)

@@ -125,7 +125,7 @@ def _by_operator(state: State, task: Task, status: str, context: Context) -> Dec
 def remove(state: State, command: RemoveTasks, context: Context) -> Decision:
     """From the queue; journals and backups stay. By ids: all or nothing."""
     if command.status_word:
-        return _remove_by_word(state, command.status_word)
+        return _remove_by_word(state, command.status_word, command.within)
     tasks = get_all(state, Task, command.ids, "task")
     errors: dict[str, list[str]] = {}
     for task in tasks:
@@ -148,11 +148,14 @@ def _remove(draft: Draft, task_id: int) -> None:
     draft.add(Task, task_id, TaskRemoved())
 
 
-def _remove_by_word(state: State, word: str) -> Decision:
+def _remove_by_word(state: State, word: str, within: list[int] | None) -> Decision:
     status = REMOVAL_WORDS.get(word)
     if status is None:
         raise InvalidRequest(f"'{word}' is not one of {', '.join(REMOVAL_WORDS)}.")
     found = sorted(state.indexes.tasks_by_status[status])
+    if within is not None:
+        chosen_from = set(within)
+        found = [one for one in found if one in chosen_from]
     if not found:
         raise NotFound("no tasks with the chosen status in the queue")
     chosen = found[:REMOVED_TASKS_MAX]

@@ -19,7 +19,7 @@ from rbcore.entities import (
     UserGroup,
 )
 from rbcore.resource import Boolean, Integer, Reference, Resource, Rule, Text, TextList
-from rbcore.resources.common import ids_of, is_protected, keeps_its_name, unique
+from rbcore.resources.common import EVERYBODY, ids_of, is_protected, keeps_its_name, unique
 from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 from rbcore.vocabulary import Role
@@ -62,6 +62,7 @@ CLIENT_GROUPS = Resource(
     prepare=lambda state, values: {**values, "shared": values["shared"] or values["clustered"]},
     deletable=True,
     searchable_name="name",
+    scope={Role.ADMINISTRATOR: "id"},
 )
 
 
@@ -89,6 +90,7 @@ USER_GROUPS = Resource(
     refusals=(is_protected, _has_users, is_not_referred_to(UserGroup.KIND)),
     deletable=True,
     searchable_name="groupname",
+    read=EVERYBODY,
 )
 
 USERS = Resource(

@@ -7,6 +7,7 @@ from rbcore.resource import Boolean, Computed, Field, Integer, Reference, Resour
 from rbcore.resources.common import ids_of
 from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
+from rbcore.vocabulary import Role
 
 
 def display_name(client: Client | UnauthorisedClient) -> str:
@@ -87,4 +88,5 @@ CLIENTS = Resource(
     refusals=(_has_tasks, is_not_referred_to(Client.KIND)),
     deletable=True,
     searchable_name="client",
+    scope={Role.ADMINISTRATOR: "group_id"},
 )

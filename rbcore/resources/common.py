@@ -9,9 +9,18 @@ from rbcore.entities import ENTITIES, Entity, TapeTask
 from rbcore.media import named
 from rbcore.resource import Rule
 from rbcore.state import State
+from rbcore.vocabulary import ROLES, Role
 
 KEEPERS_OF_STORAGE = frozenset({"superuser", "supervisor", "maintainer"})
 """Pools, catalogs, libraries and cartridges are theirs to change."""
+
+
+EVERYBODY = frozenset(ROLES)
+"""Whoever has a role may read it, because others are told of it by name: pools, media servers, groups of users."""
+BY_POOL = {Role.MAINTAINER: "pool.media_server"}
+"""What belongs to a pool belongs to the media server of the pool."""
+BY_LIBRARY = {Role.MAINTAINER: "library_id.media_server"}
+BY_CLIENT = {Role.ADMINISTRATOR: "client.group_id"}
 
 
 def unique(kind: str, field: str, noun: str) -> Rule:

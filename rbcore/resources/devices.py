@@ -7,7 +7,7 @@ from typing import Any
 
 from rbcore.entities import ClientDefinedStorage, Pool
 from rbcore.resource import Reference, Resource, Text
-from rbcore.resources.common import KEEPERS_OF_STORAGE
+from rbcore.resources.common import BY_POOL, KEEPERS_OF_STORAGE
 from rbcore.state import State
 from rbcore.vocabulary import PoolType
 
@@ -62,4 +62,5 @@ CLIENT_DEFINED_STORAGES = Resource(
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
     searchable_name="name",
+    scope=BY_POOL,
 )

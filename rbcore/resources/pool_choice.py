@@ -11,7 +11,7 @@ from typing import Any
 from rbcore.destination import class_of, in_one_namespace, substitutes_of
 from rbcore.entities import DynamicPoolGroup, DynamicPoolGroupRecord, Entity, Pool, PoolSubstitution
 from rbcore.resource import Boolean, Integer, Reference, Resource, Text
-from rbcore.resources.common import KEEPERS_OF_STORAGE, ids_of, unique
+from rbcore.resources.common import BY_POOL, EVERYBODY, KEEPERS_OF_STORAGE, ids_of, unique
 from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 
@@ -72,6 +72,7 @@ POOL_SUBSTITUTION = Resource(
     rules=(_one_substitute, _ends_somewhere, _same_class),
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
+    scope=BY_POOL,
 )
 
 # --- groups --------------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ DYNAMIC_POOL_GROUPS = Resource(
     rules=(unique(DynamicPoolGroup.KIND, "name", "pool group"), in_one_namespace("name", Pool, "pool")),
     refusals=(_has_tasks, is_not_referred_to(DynamicPoolGroup.KIND)),
     deletable=True,
-    manage=KEEPERS_OF_STORAGE,
+    read=EVERYBODY,
     searchable_name="name",
 )
 
@@ -152,6 +153,7 @@ DYNAMIC_POOL_GROUPS_RECORDS = Resource(
             name="dynamic_pool_group",
             required=True,
             minimum=1,
+            refers_to=DynamicPoolGroup.KIND,
             example=1,
             description="Id of a dynamic pool group.",
             indexed=True,
@@ -163,4 +165,5 @@ DYNAMIC_POOL_GROUPS_RECORDS = Resource(
     rules=(_group_is_there, _once_in_a_group),
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
+    scope=BY_POOL,
 )

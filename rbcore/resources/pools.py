@@ -21,7 +21,16 @@ from rbcore.entities import (
 )
 from rbcore.media import named
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Resource, Text
-from rbcore.resources.common import KEEPERS_OF_STORAGE, counted, ids_of, is_protected, keeps_its_name, unique
+from rbcore.resources.common import (
+    BY_POOL,
+    EVERYBODY,
+    KEEPERS_OF_STORAGE,
+    counted,
+    ids_of,
+    is_protected,
+    keeps_its_name,
+    unique,
+)
 from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
 from rbcore.vocabulary import (
@@ -32,6 +41,7 @@ from rbcore.vocabulary import (
     DESTINATION_STORAGE_TYPES,
     POOL_TYPE_SYNONYMS,
     PoolType,
+    Role,
 )
 
 _WITHOUT_COMPRESSION = frozenset({PoolType.BLOCK_DEVICE, PoolType.CLIENT_DEFINED})
@@ -231,6 +241,8 @@ POOL_LIST = Resource(
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
     searchable_name="pool_name",
+    read=EVERYBODY,
+    scope={Role.MAINTAINER: "media_server"},
 )
 
 
@@ -312,4 +324,5 @@ STORAGE_LOCAL_CATALOGS = Resource(
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
     searchable_name="path",
+    scope=BY_POOL,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, Pool
 from rbcore.resource import Boolean, Choice, Computed, Integer, Interval, Reference, Resource, Text, TextList, Timestamp
-from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, VERIFICATION_STATUSES
+from rbcore.resources.common import BY_CLIENT, BY_POOL
+from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, VERIFICATION_STATUSES, Role
 
 REPOSITORY = Resource(
     name="repository",
@@ -85,4 +86,6 @@ REPOSITORY = Resource(
     ),
     deletable=True,
     searchable_name="archive_name",
+    manage=frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR}),
+    scope={**BY_CLIENT, **BY_POOL},
 )

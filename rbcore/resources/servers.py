@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rbcore.entities import MediaServer
 from rbcore.resource import Choice, Resource, Text, Timestamp, YesNo
-from rbcore.vocabulary import MEDIA_SERVER_TYPES
+from rbcore.resources.common import EVERYBODY
+from rbcore.vocabulary import MEDIA_SERVER_TYPES, Role
 
 MEDIA_SERVERS = Resource(
     name="media_servers",
@@ -22,4 +23,6 @@ MEDIA_SERVERS = Resource(
     ),
     change=("description", "local_service_mode"),
     searchable_name="hostname",
+    read=EVERYBODY,
+    scope={Role.MAINTAINER: "id"},
 )

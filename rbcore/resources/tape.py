@@ -34,7 +34,7 @@ from rbcore.resource import (
     TextList,
     Timestamp,
 )
-from rbcore.resources.common import KEEPERS_OF_STORAGE, active_tape_tasks, tape_tasks_sentence, unique
+from rbcore.resources.common import BY_LIBRARY, KEEPERS_OF_STORAGE, active_tape_tasks, tape_tasks_sentence, unique
 from rbcore.resources.tape_cartridges import TAPE_CARTRIDGES
 from rbcore.state import State
 from rbcore.vocabulary import (
@@ -44,6 +44,7 @@ from rbcore.vocabulary import (
     SLOT_TYPES,
     TAPE_TASK_STATUSES,
     TAPE_TASK_TYPES,
+    Role,
     SlotType,
 )
 
@@ -91,6 +92,7 @@ TAPE_LIBRARIES = Resource(
     refusals=(_library_is_at_work, _tasks_need_library, _library_has_mounted),
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
+    scope={Role.MAINTAINER: "media_server"},
 )
 
 
@@ -180,7 +182,7 @@ MEDIUM_CHANGERS = Resource(
     noun="robot",
     entity=MediumChanger,
     fields=(
-        Integer(name="library_id", indexed=True),
+        Integer(name="library_id", indexed=True, refers_to=TapeLibrary.KIND),
         *_of_a_device(scsi_path="[8:0:0:0]", device="/dev/sg2"),
         Integer(name="transport_element", description="Address of its hand; 0: the changer chooses."),
     ),
@@ -192,6 +194,7 @@ MEDIUM_CHANGERS = Resource(
     ),
     manage=KEEPERS_OF_STORAGE,
     searchable_name="device",
+    scope=BY_LIBRARY,
 )
 
 
@@ -220,7 +223,7 @@ LIBRARY_TAPE_DRIVES = Resource(
     noun="tape drive",
     entity=TapeDrive,
     fields=(
-        Integer(name="library_id", indexed=True),
+        Integer(name="library_id", indexed=True, refers_to=TapeLibrary.KIND),
         *_of_a_device(scsi_path="[6:0:0:0]", device="/dev/sg1"),
         Text(name="st_device", description="The same drive as the system's tape driver calls it; not used."),
         Integer(
@@ -265,6 +268,7 @@ LIBRARY_TAPE_DRIVES = Resource(
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
     searchable_name="device",
+    scope=BY_LIBRARY,
 )
 
 
@@ -277,7 +281,7 @@ LIBRARY_SLOTS = Resource(
     noun="tape library slot",
     entity=LibrarySlot,
     fields=(
-        Integer(name="library_id", indexed=True),
+        Integer(name="library_id", indexed=True, refers_to=TapeLibrary.KIND),
         Integer(name="number", attribute="address", description="Address of the element."),
         Choice(name="type", values=SLOT_TYPES),
         Computed(
@@ -318,6 +322,7 @@ LIBRARY_SLOTS = Resource(
     ),
     manage=KEEPERS_OF_STORAGE,
     searchable_name="name",
+    scope=BY_LIBRARY,
 )
 
 
@@ -333,7 +338,7 @@ TL_TASK_QUEUE = Resource(
         Choice(name="task_type", values=TAPE_TASK_TYPES),
         Choice(name="status", values=TAPE_TASK_STATUSES, indexed=True),
         Text(name="status_reason", description="Why the task has its status."),
-        Integer(name="library_id", indexed=True),
+        Integer(name="library_id", indexed=True, refers_to=TapeLibrary.KIND),
         Reference(
             name="volume_tag",
             attribute="cartridge_id",
@@ -372,6 +377,7 @@ TL_TASK_QUEUE = Resource(
     ),
     manage=KEEPERS_OF_STORAGE,
     searchable_name="id",
+    scope=BY_LIBRARY,
 )
 
 TAPE: tuple[Resource, ...] = (

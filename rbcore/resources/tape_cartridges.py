@@ -11,7 +11,7 @@ from typing import Any
 from rbcore.entities import Entity, LibrarySlot, Pool, TapeCartridge
 from rbcore.media import drive_with, why_kept
 from rbcore.resource import Boolean, Choice, Computed, Integer, Reference, Resource, Text, Timestamp
-from rbcore.resources.common import KEEPERS_OF_STORAGE, active_tape_tasks, tape_tasks_sentence, unique
+from rbcore.resources.common import BY_POOL, KEEPERS_OF_STORAGE, active_tape_tasks, tape_tasks_sentence, unique
 from rbcore.state import State
 from rbcore.tape.barcode import CLEANING, agrees, can_partition, is_worm, tape_type_of
 from rbcore.vocabulary import (
@@ -189,4 +189,5 @@ TAPE_CARTRIDGES = Resource(
     deletable=True,
     manage=KEEPERS_OF_STORAGE,
     searchable_name="volume_tag",
+    scope=BY_POOL,
 )

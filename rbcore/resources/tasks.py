@@ -15,7 +15,8 @@ from rbcore.resource import (
     Text,
     Timestamp,
 )
-from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, PRIORITY_MAX, TASK_STATUSES, TASK_TYPES, TaskStatus
+from rbcore.resources.common import BY_CLIENT
+from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, PRIORITY_MAX, TASK_STATUSES, TASK_TYPES, Role, TaskStatus
 
 TASK_QUEUE = Resource(
     name="task_queue",
@@ -148,4 +149,5 @@ TASK_QUEUE = Resource(
     deletable=True,
     manage=frozenset({"superuser", "supervisor", "administrator"}),
     searchable_name="id",
+    scope={**BY_CLIENT, Role.MAINTAINER: ("pool.media_server", "target_pool.media_server")},
 )

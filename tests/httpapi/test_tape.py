@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from httpapi.rubackup.catalogue import facts
+from rbcore.commands import CreateRecord
 from rbcore.entities import LibrarySlot, TapeDrive, User
 from rbcore.vocabulary import TAPE_TASK_TYPES
-from tests.httpapi.house import House
+from tests.httpapi.house import USER, House
 from tests.httpapi.shelves import STORAGE
 from tests.httpapi.tapes import (
     ON_BOTH,
@@ -274,9 +275,8 @@ async def test_storage_is_for_those_who_keep_it(house: House, monkeypatch: pytes
     table = house.journal.state.tables[User.KIND]
     (user,) = table.values()
     monkeypatch.setitem(table, user.id, msgspec.structs.replace(user, roles=("administrator",)))
-    for path in ("tape_libraries", "tape_cartridges", "library_slots", "tl_task_queue"):
-        assert (await house.call("GET", path)).status == 200
     for verb, path, body in (
+        *(("GET", one, None) for one in ("tape_libraries", "tape_cartridges", "library_slots", "tl_task_queue")),
         ("GET", "tape_libraries/candidates", None),
         ("POST", "tape_libraries/candidates/info", info(house.shelf.changer)),
         ("POST", "tape_libraries/1/sync", None),
@@ -285,6 +285,9 @@ async def test_storage_is_for_those_who_keep_it(house: House, monkeypatch: pytes
         ("PATCH", "library_tape_drives/1/clean", None),
     ):
         assert (await house.call(verb, path, body)).status == 403, path
+    monkeypatch.setitem(table, user.id, msgspec.structs.replace(user, roles=("maintainer",)))
+    assert (await house.call("GET", "tape_libraries/candidates")).status == 403, "maintainer of no media server"
+    await house.execute(CreateRecord(resource="maintainers", fields={"media_server": SERVER, "maintainer": USER}))
     monkeypatch.setitem(table, user.id, msgspec.structs.replace(user, roles=("maintainer",)))
     assert (await house.call("GET", "tape_libraries/candidates")).status == 200
     assert not house.journal.state.tables[LibrarySlot.KIND]
