@@ -22,7 +22,7 @@ from typing import Any
 
 from rbcore.entities import Entity
 from rbcore.errors import AccessDenied, NotFound
-from rbcore.resource import UNLIMITED_ROLES, Integer, Reference, Resource
+from rbcore.resource import UNLIMITED_ROLES, Computed, Integer, Reference, Resource
 from rbcore.resources import by_kind, by_name
 from rbcore.roles import ASSIGNMENT_OF, SCOPE_OF, assignments_of
 from rbcore.state import State
@@ -104,7 +104,7 @@ def _ids_that_lead(state: State, resource: Resource, first: str, rest: str, limi
 def target_of(resource: Resource, field: str) -> str:
     """Stream kind of the records that a field of a path refers to."""
     declared = resource.field(field)
-    assert isinstance(declared, Reference | Integer), f"{resource.name}.{field} refers to nothing"
+    assert isinstance(declared, Reference | Integer | Computed), f"{resource.name}.{field} refers to nothing"
     return declared.to if isinstance(declared, Reference) else declared.refers_to
 
 

@@ -122,6 +122,8 @@ class Computed(Field):
     of: Callable[[Any], Any]
     kind: str = "text"
     """``text``, ``integer``, ``boolean``, ``timestamp``."""
+    refers_to: str = ""
+    """As of ``Integer``; the entity's attribute of the same name holds the id."""
 
 
 Rule = Callable[["State", int, Mapping[str, Any]], str | None]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from rbcore import commands
+from rbcore import commands, commands_tape, schedule_commands
 from rbcore.access import Acts, Puts, Target, Uses
 from rbcore.decide.fields import client_named
 from rbcore.decide.queue import BACKUP_TASK_FIELDS
@@ -117,7 +117,7 @@ def _remove_tasks(state: State, command: commands.RemoveTasks) -> list[Target]:
     return [Acts("task_queue", tuple(ids), "ids")]
 
 
-def _tape_orders(state: State, command: commands.QueueTapeTasks) -> Iterator[Target]:
+def _tape_orders(state: State, command: commands_tape.QueueTapeTasks) -> Iterator[Target]:
     """A cartridge belongs to the library it is named with, whatever pool it is registered for; both must be within reach."""
     for one in command.orders:
         yield Acts("tape_libraries", (one.library_id,), "library_id")
@@ -128,7 +128,7 @@ def _tape_orders(state: State, command: commands.QueueTapeTasks) -> Iterator[Tar
             yield Acts("library_slots", (one.slot_id,), "slot_id")
 
 
-def _add_library(state: State, command: commands.AddTapeLibrary) -> list[Target]:
+def _add_library(state: State, command: commands_tape.AddTapeLibrary) -> list[Target]:
     server = Reference(name="media_server", to=MediaServer.KIND, by="hostname")
     kind, number = _named(state, server, command.media_server)
     pool = _pool(state, command.pool, "pool")
@@ -150,10 +150,16 @@ TARGETS: dict[type[commands.Command], Callable[[State, Any], Iterable[Target]]] 
     commands.KillTask: _task,
     commands.RestartTasks: lambda state, command: [Acts("task_queue", tuple(command.ids), "tasks_ids")],
     commands.RemoveTasks: _remove_tasks,
-    commands.AddTapeLibrary: _add_library,
-    commands.AddTapeDrives: lambda state, command: [Acts("tape_libraries", (command.library_id,), "tape_library_id")],
-    commands.QueueTapeTasks: _tape_orders,
-    commands.QueueDriveCleaning: lambda state, command: [Acts("library_tape_drives", (command.drive_id,))],
+    commands_tape.AddTapeLibrary: _add_library,
+    commands_tape.AddTapeDrives: lambda state, command: [
+        Acts("tape_libraries", (command.library_id,), "tape_library_id")
+    ],
+    commands_tape.QueueTapeTasks: _tape_orders,
+    commands_tape.QueueDriveCleaning: lambda state, command: [Acts("library_tape_drives", (command.drive_id,))],
+    schedule_commands.ChangeStatuses: lambda state, command: [Acts(command.resource, tuple(command.statuses), "ids")],
+    schedule_commands.ExecuteRule: lambda state, command: [Acts("global_schedule", (command.rule_id,))],
+    schedule_commands.AnswerRuleRequests: lambda state, command: [Acts(command.resource, tuple(command.ids), "ids")],
+    schedule_commands.CheckPlan: lambda state, command: [Acts("disaster_recovery_plan", (command.plan_id,))],
     commands.SetCredential: lambda state, command: [],
 }
 """By command. ``SetCredential`` is sent for the caller's own password alone."""

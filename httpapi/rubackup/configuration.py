@@ -40,7 +40,7 @@ def _answer_schema() -> Schema:
 @action("GET", "/global_configuration", roles=RESOURCE.read, query=(AT,), data=_answer_schema())
 async def show(call: Call) -> Answer:
     """Before the first change there is no record, and every key has its default."""
-    row, position = await call.services.views.row(RESOURCE.name, CONFIGURATION_ID, await call.position_asked())
+    row, position = await call.row(RESOURCE.name, CONFIGURATION_ID, await call.position_asked())
     if row is None:
         row = asdict(Configuration(id=CONFIGURATION_ID))
     return Answer({one.name: row[one.name] for one in RESOURCE.fields}, position=position)

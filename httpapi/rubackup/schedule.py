@@ -170,12 +170,19 @@ _EXTENSION = (
 )
 
 
-@action("GET", "/global_schedule/extension", query=_EXTENSION, data=extensions.DATA, components=extensions.COMPONENTS)
+@action(
+    "GET",
+    "/global_schedule/extension",
+    roles=RULES.read,
+    query=_EXTENSION,
+    data=extensions.DATA,
+    components=extensions.COMPONENTS,
+)
 async def extension(call: Call) -> Answer:
     stored, position = None, None
     if "id" in call.query:
         rule_id = call.query["id"]
-        stored, position = await call.services.views.row(RULES.name, rule_id, await call.position_asked())
+        stored, position = await call.row(RULES.name, rule_id, await call.position_asked())
         if stored is None:
             raise not_found(RULES, rule_id)
     return Answer(extensions.for_backup(call.query["resourse_type"], stored), position=position)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from rbcore.entities import Client, ClientBandwidth
 from rbcore.resource import Integer, Reference, Resource, Text, Timestamp
 from rbcore.resources import timetable as shared
+from rbcore.resources.common import BY_CLIENT
 from rbcore.state import State
 
 _BANDWIDTH_MAX_KIBPS: Final = 2**31 - 1
@@ -68,4 +69,5 @@ CLIENT_BANDWIDTH = Resource(
     deletable=True,
     manage=shared.ADMINISTRATORS_OF_RULES,
     searchable_name="id",
+    scope=BY_CLIENT,
 )

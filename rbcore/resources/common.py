@@ -21,6 +21,8 @@ BY_POOL = {Role.MAINTAINER: "pool.media_server"}
 """What belongs to a pool belongs to the media server of the pool."""
 BY_LIBRARY = {Role.MAINTAINER: "library_id.media_server"}
 BY_CLIENT = {Role.ADMINISTRATOR: "client.group_id"}
+BY_STRATEGY = {Role.STRATEGY_ADMINISTRATOR: "strategy_id"}
+BY_CLIENT_ID = {Role.ADMINISTRATOR: "client_id.group_id"}
 
 
 def unique(kind: str, field: str, noun: str) -> Rule:

@@ -9,6 +9,7 @@ from rbcore.entities import Client, DisasterRecoveryPlan
 from rbcore.protectable import path_problem, resource_problem
 from rbcore.resource import Boolean, Choice, Computed, Reference, Resource, Text, Timestamp
 from rbcore.resources import timetable as shared
+from rbcore.resources.common import BY_CLIENT
 from rbcore.state import State
 from rbcore.vocabulary import DISASTER_RECOVERY_STATUSES, PlanStatus
 
@@ -92,4 +93,5 @@ DISASTER_RECOVERY_PLAN = Resource(
     deletable=True,
     manage=shared.ADMINISTRATORS_OF_RULES,
     searchable_name="id",
+    scope=BY_CLIENT,
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rbcore.entities import Backup, Client, LocalCatalog, MediaServer, Pool
+from rbcore.entities import Backup, BackupStrategy, Client, LocalCatalog, MediaServer, Pool
 from rbcore.resource import Boolean, Choice, Computed, Integer, Interval, Reference, Resource, Text, TextList, Timestamp
-from rbcore.resources.common import BY_CLIENT, BY_POOL
+from rbcore.resources.common import BY_CLIENT, BY_POOL, BY_STRATEGY
 from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, VERIFICATION_STATUSES, Role
 
 REPOSITORY = Resource(
@@ -38,6 +38,7 @@ REPOSITORY = Resource(
             name="strategy_id",
             of=lambda backup: backup.strategy_id or None,
             kind="integer",
+            refers_to=BackupStrategy.KIND,
             description="The strategy that made it.",
         ),
         Computed(
@@ -87,5 +88,5 @@ REPOSITORY = Resource(
     deletable=True,
     searchable_name="archive_name",
     manage=frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR}),
-    scope={**BY_CLIENT, **BY_POOL},
+    scope={**BY_CLIENT, **BY_POOL, **BY_STRATEGY},
 )

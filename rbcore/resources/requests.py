@@ -5,6 +5,7 @@ from __future__ import annotations
 from rbcore.entities import Client, DeleteRuleRequest, DynamicPoolGroup, NewRuleRequest, Pool
 from rbcore.resource import Choice, Integer, Reference, Resource, Text, Timestamp
 from rbcore.resources import timetable as shared
+from rbcore.resources.common import BY_CLIENT
 from rbcore.vocabulary import BACKUP_TYPES, CRYPTO
 
 _COMMENT = Text(name="comment", default="", max_length=1000, description="What the client's user says about it.")
@@ -40,6 +41,7 @@ NEW_RULE_REQUESTS = Resource(
     ),
     manage=shared.ADMINISTRATORS_OF_RULES,
     searchable_name="name",
+    scope=BY_CLIENT,
 )
 
 DELETE_RULE_REQUESTS = Resource(
@@ -59,4 +61,5 @@ DELETE_RULE_REQUESTS = Resource(
     ),
     manage=shared.ADMINISTRATORS_OF_RULES,
     searchable_name="rule_name",
+    scope=BY_CLIENT,
 )

@@ -7,9 +7,9 @@ from typing import Any, Final
 from rbcore.entities import BackupStrategy, DeleteRuleRequest, Entity, ScheduleRule, StrategyRule
 from rbcore.resource import Choice, Field, JsonObject, Reference, Resource, Text, Timestamp
 from rbcore.resources import timetable as shared
-from rbcore.resources.common import ids_of
+from rbcore.resources.common import BY_CLIENT_ID, ids_of
 from rbcore.state import State
-from rbcore.vocabulary import BACKUP_TYPES, CRYPTO
+from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, Role
 
 EXTENSIONS: Final[tuple[Field, ...]] = (
     JsonObject(
@@ -126,6 +126,7 @@ GLOBAL_SCHEDULE = Resource(
     deletable=True,
     manage=shared.ADMINISTRATORS_OF_RULES,
     searchable_name="name",
+    scope=BY_CLIENT_ID,
 )
 
 
@@ -176,4 +177,5 @@ STRATEGY_RULES = Resource(
     deletable=True,
     manage=shared.ADMINISTRATORS_OF_STRATEGIES | {"administrator"},
     searchable_name="id",
+    scope={**BY_CLIENT_ID, Role.STRATEGY_ADMINISTRATOR: "strategy_id"},
 )

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rbcore.entities import BackupStrategy, Entity
-from rbcore.resource import Boolean, Choice, Field, Resource, Rule, Text, Timestamp
+from rbcore.resource import UNLIMITED_ROLES, Boolean, Choice, Field, Resource, Rule, Text, Timestamp
 from rbcore.resources import timetable as shared
 from rbcore.resources.common import ids_of, unique
 from rbcore.resources.referred import is_not_referred_to
 from rbcore.state import State
-from rbcore.vocabulary import CRYPTO
+from rbcore.vocabulary import CRYPTO, Role
 
 BLOCKS: Final = {"full_": "full", "inc_": "incremental", "diff_": "differential"}
 """Prefix of the fields -> the type of backups they are about."""
@@ -128,4 +128,6 @@ BACKUP_STRATEGIES = Resource(
     deletable=True,
     manage=shared.ADMINISTRATORS_OF_STRATEGIES,
     searchable_name="name",
+    read=UNLIMITED_ROLES | {Role.ADMINISTRATOR, Role.STRATEGY_ADMINISTRATOR},
+    scope={Role.STRATEGY_ADMINISTRATOR: "id"},
 )

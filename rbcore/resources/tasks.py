@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rbcore.entities import Client, DynamicPoolGroup, LocalCatalog, MediaServer, Pool, Task
+from rbcore.entities import BackupStrategy, Client, DynamicPoolGroup, LocalCatalog, MediaServer, Pool, Task
 from rbcore.resource import (
     Boolean,
     Choice,
@@ -15,7 +15,7 @@ from rbcore.resource import (
     Text,
     Timestamp,
 )
-from rbcore.resources.common import BY_CLIENT
+from rbcore.resources.common import BY_CLIENT, BY_STRATEGY
 from rbcore.vocabulary import BACKUP_TYPES, CRYPTO, PRIORITY_MAX, TASK_STATUSES, TASK_TYPES, Role, TaskStatus
 
 TASK_QUEUE = Resource(
@@ -80,6 +80,7 @@ TASK_QUEUE = Resource(
             name="strategy_id",
             of=lambda task: task.strategy_id or None,
             kind="integer",
+            refers_to=BackupStrategy.KIND,
             description="The strategy that made it.",
         ),
         Computed(
@@ -149,5 +150,9 @@ TASK_QUEUE = Resource(
     deletable=True,
     manage=frozenset({"superuser", "supervisor", "administrator"}),
     searchable_name="id",
-    scope={**BY_CLIENT, Role.MAINTAINER: ("pool.media_server", "target_pool.media_server")},
+    scope={
+        **BY_CLIENT,
+        **BY_STRATEGY,
+        Role.MAINTAINER: ("pool.media_server", "target_pool.media_server"),
+    },
 )
