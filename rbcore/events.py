@@ -8,9 +8,16 @@ name them by id.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
+
+from rbcore.events_base import Event as Event
+from rbcore.events_servers import MediaServerAppeared as MediaServerAppeared
+from rbcore.events_servers import MediaServerAuthorised as MediaServerAuthorised
+from rbcore.events_servers import MediaServerRefused as MediaServerRefused
+from rbcore.events_servers import MediaServerReported as MediaServerReported
+from rbcore.events_servers import MediaServerRevoked as MediaServerRevoked
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -33,13 +40,6 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     correlation: str
     """Names the conversation: command id of the first command in it."""
     body: msgspec.Raw
-
-
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """Base of event bodies. ``TYPE`` is the name in the log."""
-
-    TYPE: ClassVar[str] = ""
-    SCHEMA: ClassVar[int] = 1
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +82,7 @@ class ClientAppeared(Event, frozen=True, gc=False):
     os_type: str
     os_version: str
     agent_version: str
-    resource_types: list[str] = []
+    resource_types: list[str] = msgspec.field(default_factory=list)
 
 
 class ClientAuthorised(Event, frozen=True, gc=False):
@@ -97,7 +97,7 @@ class ClientAuthorised(Event, frozen=True, gc=False):
     os_type: str
     os_version: str
     agent_version: str
-    resource_types: list[str] = []
+    resource_types: list[str] = msgspec.field(default_factory=list)
 
 
 class ClientRevoked(Event, frozen=True, gc=False):
@@ -436,7 +436,7 @@ class DriveMountBegun(Event, frozen=True, gc=False):
     TYPE = "drive.mount_begun"
     cartridge_id: int
     reason: str
-    rejected: list[str] = []
+    rejected: list[str] = msgspec.field(default_factory=list)
     """One sentence per cartridge or drive that was not taken."""
     tape_task_id: int = 0
 

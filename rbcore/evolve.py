@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace as changed
 
-from rbcore import evolve_tape
+from rbcore import evolve_servers, evolve_tape
 from rbcore.entities import (
     ENTITIES,
     Backup,
@@ -429,5 +429,6 @@ _FOLDS: dict[type[Event], Fold] = {
     LoggedOut: _nothing,
     AccessDeniedNoted: _nothing,
     **evolve_tape.FOLDS,
+    **evolve_servers.FOLDS,
 }
 assert set(_FOLDS) == set(Event.__subclasses__()), "every event has a fold"

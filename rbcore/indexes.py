@@ -36,6 +36,7 @@ from rbcore.entities import (
     TapeTask,
     Task,
     UnauthorisedClient,
+    UnauthorisedMediaServer,
     User,
     UserGroup,
 )
@@ -57,6 +58,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     Client.KIND: lambda client: client.hwid,
     FormerClient.KIND: lambda client: client.hwid,
     UnauthorisedClient.KIND: lambda client: (client.hwid, client.public_key),
+    UnauthorisedMediaServer.KIND: lambda server: (server.hwid, server.public_key),
     Backup.KIND: lambda backup: (backup.archive, backup.pool_id),
     PendingRemoval.KIND: lambda removal: (removal.archive, removal.local_catalog_id),
     LoginFailures.KIND: lambda failures: (failures.user_name, failures.address),

@@ -49,6 +49,11 @@ from rbcore.events import (
     DriveStatusChanged,
     Envelope,
     LibraryStatusChanged,
+    MediaServerAppeared,
+    MediaServerAuthorised,
+    MediaServerRefused,
+    MediaServerReported,
+    MediaServerRevoked,
     RecordChanged,
     RecordCreated,
     RecordDeleted,
@@ -231,6 +236,26 @@ def _library_status(envelope: Envelope, event: LibraryStatusChanged, state: Stat
     return _server_line(envelope, state, before, text, severity)
 
 
+_OF_SERVER_ITSELF = {
+    MediaServerAppeared.TYPE: ("Asks for authorisation", "info"),
+    MediaServerAuthorised.TYPE: ("Authorised; its key is pinned", "info"),
+    MediaServerReported.TYPE: ("Reports another address or version", "info"),
+    MediaServerRevoked.TYPE: ("No longer authorised", "warning"),
+    MediaServerRefused.TYPE: ("Somebody came with its hwid", "error"),
+}
+"""Text and severity."""
+
+
+def _server_itself(envelope: Envelope, event: Any, state: State, before: Entity | None) -> list[Line]:
+    text, severity = _OF_SERVER_ITSELF[event.TYPE]
+    if isinstance(event, MediaServerAppeared | MediaServerAuthorised | MediaServerReported):
+        text = f"{text}: address {event.address or 'unknown'}, version {event.version or 'unknown'}"
+    elif isinstance(event, MediaServerRefused):
+        text = f"{text} from {event.address or 'an unknown address'}: {event.reason}"
+    entity = state.tables[_kind_of(envelope)].get(id_of(envelope)) or before
+    return _server_line(envelope, state, entity, text, severity)
+
+
 _USUAL = frozenset({DriveStatus.FREE, DriveStatus.BUSY})
 
 
@@ -260,6 +285,11 @@ MEDIA_SERVERS_LOG = LogTable(
         RecordDeleted: _record_of_server,
         LibraryStatusChanged: _library_status,
         DriveStatusChanged: _drive_status,
+        MediaServerAppeared: _server_itself,
+        MediaServerAuthorised: _server_itself,
+        MediaServerReported: _server_itself,
+        MediaServerRevoked: _server_itself,
+        MediaServerRefused: _server_itself,
     },
 )
 

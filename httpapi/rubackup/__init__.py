@@ -19,15 +19,16 @@ from httpapi.rubackup import (
     dictionaries,
     journals,
     logs,
+    media_servers,
     monitoring,
     pools,
     repository,
     requests,
     schedule,
     server,
+    storage_rows,
     tape,
     tape_drives,
-    tape_rows,
     tape_slots,
     tasks,
     users,
@@ -41,6 +42,7 @@ _MODULES = (
     configuration,
     clients,
     pools,
+    media_servers,
     tasks,
     journals,
     logs,
@@ -57,9 +59,9 @@ _MODULES = (
 _OVERRIDES: dict[str, dict[str, Handler]] = {"task_queue": tasks.OVERRIDES, "repository": repository.OVERRIDES}
 _ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = {
     "task_queue": tasks.show_progress,
-    **tape_rows.ADJUSTMENTS,
+    **storage_rows.ADJUSTMENTS,
 }
-_ADDED: dict[str, dict[str, Schema]] = tape_rows.ADDED
+_ADDED: dict[str, dict[str, Schema]] = storage_rows.ADDED
 
 
 def methods() -> tuple[Method, ...]:

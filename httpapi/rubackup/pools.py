@@ -10,8 +10,9 @@ from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.listing import PARAMETERS, payload_of_page, query_of
 from httpapi.method import Parameter
-from httpapi.records import not_found, row_schema
+from httpapi.records import not_found
 from httpapi.rubackup.catalogue import action
+from httpapi.rubackup.storage_rows import listed, show
 from rbcore.resources import by_name
 from rbcore.vocabulary import PoolType
 
@@ -24,7 +25,7 @@ _BACKUP = Parameter(
     minimum=1,
     description="Id of the backup that is to be copied or moved: its own pool is left out.",
 )
-_ROW_NAME, _ROW = row_schema(POOLS, in_list=True)
+_ROW_NAME, _ROW = listed(POOLS)
 
 
 @action(
@@ -46,6 +47,7 @@ async def available_for_copy_or_move(call: Call) -> Answer:
         conditions.append(Condition("pool_name", "!=", backup["pool"] or ""))
     query = query_of(POOLS.name, call.query, at)
     page = await call.page(replace(query, conditions=(*conditions, *query.conditions)))
+    show(call, POOLS.name, page.rows)
     return Answer(payload_of_page(page, call.query), position=page.position)
 
 

@@ -73,20 +73,20 @@ _STATE: Schema = {
 
 @action("GET", "/server_state", query=(AT,), data=_STATE)
 async def state(call: Call) -> Answer:
-    """What waits for an operator, all as of one position. Further media servers are a list that is empty in this release."""
+    """What waits for an operator, all as of one position."""
     at = await call.position_asked()
     expired = (Condition("validity_end_period", "<", _moment(call, at)),)
     waiting = await _short_list(call, "unauthorised_clients", at)
     position = waiting.position
     found = {
         "unauthorised_clients": waiting,
+        "unauthorised_media_servers": await _short_list(call, "unauthorised_media_servers", position),
         "expired_global_schedule": await _short_list(call, "global_schedule", position, expired),
         "expired_strategies": await _short_list(call, "backup_strategies", position, expired),
         "new_rule_requests": await _short_list(call, "new_rule_requests", position),
         "delete_rule_requests": await _short_list(call, "delete_rule_requests", position),
     }
-    data: dict[str, Any] = {name: {"total": 0, "items": []} for name in _LISTS}
-    data |= {name: {"total": page.total, "items": page.rows} for name, page in found.items()}
+    data: dict[str, Any] = {name: {"total": found[name].total, "items": found[name].rows} for name in _LISTS}
     configuration, _ = await call.services.views.row("global_configuration", CONFIGURATION_ID, position)
     data["service_mode"] = configuration is not None and configuration["service_mode"]
     statistics = call.services.journal.log.statistics()

@@ -17,9 +17,9 @@ from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.listing import LIMIT_DEFAULT, LIMIT_MAX, PARAMETERS, payload, payload_of_rows
 from httpapi.method import AT, Method, Parameter, Schema, StructBody
-from httpapi.records import read_ids, row_schema
+from httpapi.records import read_ids
 from httpapi.rubackup.catalogue import action
-from httpapi.rubackup.tape_rows import ADDED, ADJUSTMENTS
+from httpapi.rubackup.storage_rows import listed, show
 from rbcore.access import Acts, Uses
 from rbcore.commands import AddTapeLibrary, DeviceFacts
 from rbcore.entities import MediaServer, TapeCartridge
@@ -296,9 +296,7 @@ class TapeTreeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: TapeTreeData = TapeTreeData()
 
 
-_ROWS = {
-    one.name: row_schema(one, in_list=True, added=ADDED.get(one.name)) for one in (LIBRARIES, CHANGERS, DRIVES, POOLS)
-}
+_ROWS = {one.name: listed(one) for one in (LIBRARIES, CHANGERS, DRIVES, POOLS)}
 
 
 def _row(resource: str) -> Schema:
@@ -345,7 +343,7 @@ _NOT_TAPE = tuple(
 async def all_rows(
     call: Call, resource: str, at: int | None, conditions: tuple[Condition, ...] = ()
 ) -> tuple[list[dict[str, Any]], int]:
-    """Every row of a list, page after page, as of one position; and that position."""
+    """Every row of a list, page after page, as of one position, with the keys that lists add; and that position."""
     rows: list[dict[str, Any]] = []
     page = 1
     while True:
@@ -354,6 +352,7 @@ async def all_rows(
         rows += found.rows
         at, page = found.position, page + 1
         if not found.rows or len(rows) >= found.total:
+            show(call, resource, rows)
             return rows, found.position
 
 
@@ -377,12 +376,12 @@ async def tree(call: Call) -> Answer:
     changers, _ = await all_rows(call, CHANGERS.name, at)
     drives, _ = await all_rows(call, DRIVES.name, at)
     for row in libraries:
-        ADJUSTMENTS[LIBRARIES.name](call, row)
         row["medium_changers"] = [one for one in changers if one["library_id"] == row["id"]]
         row["tape_drives"] = [one for one in drives if one["library_id"] == row["id"]]
         row["slots"] = []
     query = Query(resource=POOLS.name, conditions=_NOT_TAPE, page=asked.page, limit=asked.limit, at=at)
     pools = await call.page(query)
+    show(call, POOLS.name, pools.rows)
     for row in pools.rows:
         row["tape_libraries_ids"] = [one["id"] for one in libraries if one["pool"] == row["pool_name"]]
     paging = {"page": asked.page, "limit": asked.limit}
@@ -418,7 +417,7 @@ async def shown(call: Call) -> int:
     return position
 
 
-_SERVER_ROW_NAME, _SERVER_ROW = row_schema(SERVERS, in_list=True)
+_SERVER_ROW_NAME, _SERVER_ROW = listed(SERVERS)
 
 
 @action(

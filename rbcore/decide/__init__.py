@@ -26,6 +26,7 @@ from rbcore.decide.recovery import DECIDERS as RECOVERY
 from rbcore.decide.repository import DECIDERS as REPOSITORY
 from rbcore.decide.requests import DECIDERS as REQUESTS
 from rbcore.decide.schedule import DECIDERS as SCHEDULE
+from rbcore.decide.servers import DECIDERS as SERVERS
 from rbcore.decide.tape_cartridges import DECIDERS as TAPE_CARTRIDGES
 from rbcore.decide.tape_drives import DECIDERS as TAPE_DRIVES
 from rbcore.decide.tape_inventory import DECIDERS as TAPE_INVENTORY
@@ -41,6 +42,7 @@ _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     **INSTALLATION,
     **CONFIGURATION,
     **CLIENTS,
+    **SERVERS,
     **QUEUE,
     **ASSIGN,
     **TASKS,

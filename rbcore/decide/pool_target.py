@@ -95,7 +95,7 @@ def target_in_group(
 ) -> Target:
     """In the pool of the group that ``choose_member`` names; what an attempt has written already is gone on with."""
     attempt = _pool_of_attempt(state, task)
-    in_pool, on_server = _tasks_under_way(state)
+    in_pool, on_server = tasks_under_way(state)
     load_of = {one.media_server_id: one for one in loads}
     members: list[Member] = []
     targets: dict[int, Target] = {}
@@ -132,7 +132,7 @@ def target_in_group(
     return changed(target, reason=f"{choice.reason}; {target.reason}", rejected=rejected)
 
 
-def _tasks_under_way(state: State) -> tuple[Counter[int], Counter[int]]:
+def tasks_under_way(state: State) -> tuple[Counter[int], Counter[int]]:
     """By pool and by media server: tasks that are given out and read or write there."""
     in_pool: Counter[int] = Counter()
     on_server: Counter[int] = Counter()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rbcore.commands import ChangeRecord, Command, Context, CreateRecord, DeleteBackups, DeleteRecords, RemoveTasks
-from rbcore.decide import clients, repository, tasks, users
+from rbcore.decide import clients, repository, servers, tasks, users
 from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.declared import changed_values, new_values
 from rbcore.decide.tape_libraries import end_library
@@ -22,6 +22,7 @@ from rbcore.entities import (
     DynamicPoolGroupRecord,
     Entity,
     LocalCatalog,
+    MediaServer,
     PendingRemoval,
     ScheduleRule,
     TapeLibrary,
@@ -118,6 +119,9 @@ _DELETED_OTHERWISE: dict[str, Callable[[State, Sequence[int], Context], Decision
     ),
     User.KIND: lambda state, ids, context: users.delete_users(
         state, ids, context, lambda entities: refuse_deletion(by_name["users"], state, entities)
+    ),
+    MediaServer.KIND: lambda state, ids, context: servers.revoke(
+        state, ids, lambda entities: refuse_deletion(by_name["media_servers"], state, entities)
     ),
     Task.KIND: lambda state, ids, context: tasks.remove(state, RemoveTasks(ids=list(ids)), context),
     Backup.KIND: lambda state, ids, context: repository.delete(state, DeleteBackups(ids=list(ids)), context),

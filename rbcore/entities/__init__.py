@@ -40,6 +40,7 @@ from rbcore.entities.storage import (
     MediaServer,
     Pool,
     PoolSubstitution,
+    UnauthorisedMediaServer,
 )
 from rbcore.entities.tape import LibrarySlot, MediumChanger, TapeCartridge, TapeDrive, TapeLibrary, TapeTask
 from rbcore.entities.tasks import Backup, BackupPart, PendingRemoval, Task
@@ -54,6 +55,7 @@ ENTITIES: dict[str, type[Entity]] = {
         Administrator,
         StrategyAdministrator,
         ClientGroup,
+        UnauthorisedMediaServer,
         MediaServer,
         Pool,
         LocalCatalog,
@@ -126,6 +128,7 @@ __all__ = [
     "TapeTask",
     "Task",
     "UnauthorisedClient",
+    "UnauthorisedMediaServer",
     "User",
     "UserGroup",
 ]

@@ -12,7 +12,24 @@ class MediaServer(Entity, frozen=True, kw_only=True):
     type: str = "main"
     description: str = ""
     local_service_mode: str = "no"
+    public_key: str = ""
+    """Pinned when it was authorised; empty: the main server, which nobody has to prove anything to."""
+    address: str = ""
+    version: str = ""
     created_ns: int = 0
+
+
+class UnauthorisedMediaServer(Entity, frozen=True, kw_only=True):
+    """A media server that reported itself and waits for an administrator."""
+
+    KIND = "unauthorised_media_server"
+    hwid: str
+    hostname: str
+    public_key: str
+    address: str = ""
+    version: str = ""
+    first_seen_ns: int = 0
+    last_seen_ns: int = 0
 
 
 class Pool(Entity, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from rbcore.resources.reports import REPORTS
 from rbcore.resources.repository import REPOSITORY
 from rbcore.resources.requests import DELETE_RULE_REQUESTS, NEW_RULE_REQUESTS
 from rbcore.resources.schedule import GLOBAL_SCHEDULE, STRATEGY_RULES
-from rbcore.resources.servers import MEDIA_SERVERS
+from rbcore.resources.servers import MEDIA_SERVERS, UNAUTHORISED_MEDIA_SERVERS
 from rbcore.resources.settings import GLOBAL_CONFIGURATION_RECORD
 from rbcore.resources.strategies import BACKUP_STRATEGIES
 from rbcore.resources.tape import TAPE
@@ -37,6 +37,7 @@ RESOURCES: tuple[Resource, ...] = (
     UNAUTHORISED_CLIENTS,
     CLIENTS,
     CLIENT_GROUPS,
+    UNAUTHORISED_MEDIA_SERVERS,
     MEDIA_SERVERS,
     POOL_LIST,
     STORAGE_LOCAL_CATALOGS,

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from httpapi.rubackup.catalogue import Fact, facts
-from tests.httpapi import manual_logs, manual_schedule, manual_tape, manual_users
+from tests.httpapi import manual_logs, manual_schedule, manual_storage, manual_tape, manual_users
 from tests.httpapi.manual import NOTHING, Manual
 
-PREPARATIONS = (manual_logs, manual_schedule, manual_tape, manual_users)
+PREPARATIONS = (manual_logs, manual_schedule, manual_storage, manual_tape, manual_users)
 """Modules that register how examples are prepared."""
 
 Story = Callable[[Manual], Awaitable[None]]

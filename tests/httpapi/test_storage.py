@@ -1,0 +1,150 @@
+"""Media servers, pools' company and storages over HTTP: what goes beyond records, which ``test_contract_groups`` carries out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.httpapi.house import BACKUP_TASK, HWID, House
+from tests.httpapi.manual_storage import add_media_server
+from tests.httpapi.stories import assigned, queued
+
+
+async def make(house: House, resource: str, **fields: Any) -> int:
+    answer = await house.call("POST", resource, {"data": fields})
+    assert answer.status == 201, answer.raw
+    return int(answer.data["id"])
+
+
+# --- media servers -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_media_server_waits_is_authorised_and_goes_back(house: House) -> None:
+    row = await add_media_server(house, 7, authorise=False)
+    waiting = (await house.call("GET", "unauthorised_media_servers")).data
+    assert [(one["id"], one["hostname"], one["ip_address"]) for one in waiting["items"]] == [
+        (row, "media-7", "192.0.2.9")
+    ]
+    state = (await house.call("GET", "server_state")).data["unauthorised_media_servers"]
+    assert (state["total"], state["items"]) == (1, waiting["items"])
+    nobody = await house.call("POST", "media_servers/authorize", {"data": {"hostname": "nobody"}})
+    assert (nobody.status, nobody.message) == (404, "unauthorised media server not found")
+    answer = await house.call("POST", "media_servers/authorize", {"data": {"hostname": "media-7"}})
+    assert (answer.status, answer.message) == (201, "media server authorised")
+    server = (await house.call("GET", f"media_servers/{answer.data['id']}")).data
+    assert (server["type"], server["online"], server["version"]) == ("media", False, "0.1")
+    assert (await house.call("GET", "server_state")).data["unauthorised_media_servers"]["total"] == 0
+    gone = await house.call("DELETE", f"media_servers/{server['id']}")
+    assert (gone.status, gone.message) == (200, "media server deleted")
+    assert (await house.call("GET", "unauthorised_media_servers")).data["total"] == 1
+    before = await house.call("GET", f"media_servers/{server['id']}?at={answer.position}")
+    assert before.data["hostname"] == "media-7"
+    log = (await house.call("GET", "media_servers_log")).data["items"]
+    texts = [one["text"] for one in log if "media-7" in one["object"]]
+    assert [text.partition(":")[0] for text in texts] == [
+        "Asks for authorisation",
+        "Authorised; its key is pinned",
+        "No longer authorised",
+    ]
+
+
+async def test_the_main_server_is_not_deleted_and_all_or_nothing_holds(house: House) -> None:
+    other = await add_media_server(house, 7)
+    both = await house.call("DELETE", "media_servers", {"ids": [1, other]})
+    assert both.status == 400
+    assert list(both.errors) == ["1"]
+    missing = await house.call("DELETE", "media_servers", {"ids": [other, 99]})
+    assert (missing.status, missing.message) == (404, "media server not found")
+    assert (await house.call("GET", "media_servers")).data["total"] == 2
+    assert (await house.call("DELETE", "media_servers", {"ids": [other]})).status == 200
+
+
+async def test_the_tree_shows_servers_pools_and_storages_with_and_without(house: House) -> None:
+    await add_media_server(house, 7)
+    await make(house, "pool_list", pool_name="far", pool_type="File system", media_server="media-7")
+    await make(house, "pool_list", pool_name="own", pool_type="Client defined")
+    await make(house, "client_defined_storages", pool="own", metadata_fs_pool="Default", name="appliance")
+    catalog = await make(house, "storage_local_catalogs", path="/far", pool="far")
+    tree = (await house.call("GET", "media_servers/tree")).data
+    assert [(one["hostname"], [pool["pool_name"] for pool in one["pools"]]) for one in tree["items"]] == [
+        ("rubackup-server", ["Default", "own"]),
+        ("media-7", ["far"]),
+    ]
+    (far,) = tree["items"][1]["pools"]
+    assert [one["id"] for one in far["storage_local_catalogs"]] == [catalog]
+    assert far["tape_cartridges"] == []
+    own = tree["items"][0]["pools"][1]
+    assert [one["name"] for one in own["client_defined_storages"]] == ["appliance"]
+    one = (await house.call("GET", 'media_servers/tree?filter_data=type="media"')).data
+    assert [server["hostname"] for server in one["items"]] == ["media-7"]
+
+
+async def test_hardware_ids_name_the_client_of_a_host_that_is_both(house: House) -> None:
+    by_hwid = await add_media_server(house, int(HWID, 16))
+    by_name = await add_media_server(house, 8, "both")
+    client = await house.add_client()
+    namesake = await house.add_client("ab" * 8, "both")
+    rows = (await house.call("GET", "servers_hw_id_tmp")).data["items"]
+    assert [(one["id"], one["client_id"], one["license_type"]) for one in rows] == [
+        (1, None, "Open"),
+        (by_hwid, client, "Open"),
+        (by_name, namesake, "Open"),
+    ]
+    one = await house.call("GET", f"servers_hw_id_tmp/{by_hwid}")
+    assert one.data == rows[1]
+    found = await house.call("GET", f'servers_hw_id_tmp?filter_data=hwid="{HWID}"')
+    assert found.data["items"] == [rows[1]]
+    assert (await house.call("GET", "servers_hw_id_tmp/99")).status == 404
+
+
+# --- substitutions and groups --------------------------------------------------------------------------------------------
+
+
+async def test_a_redirected_task_shows_what_was_asked_for_and_why(house: House) -> None:
+    await house.add_client()
+    await make(house, "pool_list", pool_name="empty", pool_type="File system")
+    await make(house, "pool_substitution", pool="empty", substitution="Default")
+    task = await queued(house, pool="empty")
+    assert (await house.call("GET", f"task_queue/{task}")).data["pool"] == "empty"
+    await assigned(house, task)
+    shown = (await house.call("GET", f"task_queue/{task}")).data
+    assert (shown["pool"], shown["requested_pool"]) == ("Default", "empty")
+    why = (await house.call("GET", f"task_queue/{task}/why")).data["items"]
+    (row,) = [one for one in why if one["event"] == "task.assigned"]
+    assert (
+        "pool 'empty' cannot take it (the pool has no catalog), so pool 'Default', its substitution, does"
+        in row["text"]
+    )
+    assert row["rejected"] == ["Pool 'empty': the pool has no catalog."]
+
+
+async def test_a_task_shows_its_group_until_a_pool_is_chosen_and_is_found_by_either(house: House) -> None:
+    await house.add_client()
+    group = await make(house, "dynamic_pool_groups", name="fast")
+    await make(house, "dynamic_pool_groups_records", dynamic_pool_group=group, pool="Default")
+    task = await queued(house, pool="fast")
+    for name in ("fast", "Default"):
+        found = await house.call("GET", f'task_queue?filter_data=pool="{name}"')
+        assert [one["id"] for one in found.data["items"]] == ([task] if name == "fast" else [])
+    await assigned(house, task)
+    shown = (await house.call("GET", f"task_queue/{task}")).data
+    assert (shown["pool"], shown["requested_pool"]) == ("Default", "fast")
+    refused = await house.call("DELETE", f"dynamic_pool_groups/{group}")
+    assert refused.status == 400
+    assert "tasks that have not ended name it" in refused.message
+
+
+async def test_a_group_is_no_target_of_a_copy_and_no_unwritable_pool_takes_a_task(house: House) -> None:
+    await house.add_client()
+    await make(house, "dynamic_pool_groups", name="fast")
+    for pool, fields in (
+        ("blocks", {"pool_type": "Block device", "meta_data_pool": "Default"}),
+        ("cloud", {"pool_type": "Cloud"}),
+        ("own", {"pool_type": "Client defined"}),
+        ("fast", {}),
+    ):
+        if fields:
+            await make(house, "pool_list", pool_name=pool, **fields)
+        answer = await house.call("POST", "task_queue", {"data": {"task": BACKUP_TASK | {"pool": pool}}})
+        assert answer.status == 400
+        assert list(answer.errors) == ["pool"]
+        assert "to which this release" in answer.errors["pool"][0]
