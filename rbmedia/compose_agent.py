@@ -13,8 +13,10 @@ from pathlib import Path
 import trio
 
 from actors.agent.program import AgentSettings, run_agent
+from actors.agent.visit import visit
 from drivers.allocator import keep_freed_memory
 from drivers.world import RealWorld
+from rbcore.messages import AskForRule, AskForRuleDeletion
 from rbmedia import __version__
 from rbmedia.endpoint import read_endpoint
 from rbmedia.exits import CommandFailed, Exit
@@ -63,6 +65,11 @@ def run(agent: AgentSettings, settings: Settings, *, until_stdin_closes: bool) -
 
     keep_freed_memory()
     return run_until_told(until_cancelled, "the agent", settings.stop_seconds, until_stdin_closes=until_stdin_closes)
+
+
+def hand_in(agent: AgentSettings, request: AskForRule | AskForRuleDeletion) -> int:
+    """Ask for a rule with the identity of this host's agent; the request's id. Raises what the daemon answers."""
+    return trio.run(visit, agent, RealWorld(), request)
 
 
 async def _cancel_on(stop: trio.Event, scope: trio.CancelScope) -> None:

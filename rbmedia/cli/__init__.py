@@ -13,6 +13,7 @@ import click
 from rbcore.errors import Damaged, RbError
 from rbmedia import __version__
 from rbmedia.cli.access import login, logout
+from rbmedia.cli.ask import ask
 from rbmedia.cli.audit import audit, index
 from rbmedia.cli.completion import completion
 from rbmedia.cli.daemon import agent, serve
@@ -41,6 +42,7 @@ def rbmedia() -> None:
 for _command in (
     serve,
     agent,
+    ask,
     login,
     logout,
     backup,
