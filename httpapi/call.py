@@ -139,6 +139,12 @@ class Call:
             await self.note_denied(error.message)
             raise
 
+    def within_limits(self, resource: str) -> list[int]:
+        """Ids of the records, as they are now, that belong to what limits the caller's roles: of his client groups, his media servers, his strategies."""
+        declared, state, grants = by_name[resource], self.services.journal.state, self._grants()
+        roles, table = frozenset(declared.scope), state.tables[declared.kind]
+        return [key for key in sorted(table) if access.reaches(state, grants, declared, roles, table[key])]
+
     def reached(self, resource: str, ids: list[int]) -> list[int]:
         """Those of ``ids`` on which the caller may act by this method."""
         declared, state, grants = by_name[resource], self.services.journal.state, self._grants()

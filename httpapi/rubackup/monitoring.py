@@ -14,6 +14,7 @@ from httpapi.method import Schema
 from httpapi.rubackup.catalogue import action
 from rbcore.errors import NotFound
 from rbcore.monitoring import MonitoringSample
+from rbcore.resource import UNLIMITED_ROLES
 
 NOUN = "server monitoring journal record"
 
@@ -51,12 +52,14 @@ def _row(sample: MonitoringSample) -> dict[str, Any]:
     return {"id": sample.id, "time": render(sample.time_ns // 1000, UTC), "server": sample.server, **values}
 
 
-@action("GET", "/rubackup_server_system_monitoring", query=PARAMETERS[:-1], data=schema.listing(_ROW))
+@action(
+    "GET", "/rubackup_server_system_monitoring", roles=UNLIMITED_ROLES, query=PARAMETERS[:-1], data=schema.listing(_ROW)
+)
 async def list_all(call: Call) -> Answer:
     return Answer(payload_of_rows([_row(one) for one in call.services.monitoring.samples()], call.query))
 
 
-@action("GET", "/rubackup_server_system_monitoring/{id}", data=_ROW)
+@action("GET", "/rubackup_server_system_monitoring/{id}", roles=UNLIMITED_ROLES, data=_ROW)
 async def show(call: Call) -> Answer:
     """A sample that has left the ring is not there any more."""
     sample_id = call.id(NOUN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -20,6 +21,7 @@ from tests.httpapi.house import CLIENT, House
 from tests.httpapi.stories import assigned, backed_up, failed, queued
 from tests.httpapi.tapes import rows
 from tests.httpapi.test_schedule import rule
+from tests.httpapi.test_users import SECRET
 
 LOGS = ("clients_log", "global_schedule_log", "media_servers_log", "repository_log", "task_log")
 
@@ -152,3 +154,47 @@ async def test_each_log_is_ordered_has_a_past_and_single_lines(house: House, cli
     later = await rows(house, f"{log}?{where('time', '>=', last['time'])}")
     assert last in later
     assert (await house.call("GET", f"{log}?{where('no_such', '=', 1)}")).status == 400
+
+
+async def test_limited_roles_see_the_lines_about_theirs(house: House, client: int) -> None:
+    """Two client groups and two media servers; who administers one of them sees no line about the other."""
+    group = await house.call("POST", "client_groups", {"data": {"name": "cellar"}})
+    assert group.status == 201
+    other = await house.add_client("aa" * 8, "other-host")
+    moved = await house.call("PATCH", f"clients/{other}", {"data": {"group_id": "cellar"}})
+    assert moved.status == 200, moved.raw
+    await backed_up(house)
+    await rule(house)
+    everything = {log: (await house.call("GET", log)).data["total"] for log in LOGS}
+    assert all(everything.values())
+    users = {
+        "mine": "?role=administrator&client_group=No%20group",
+        "theirs": "?role=administrator&client_group=cellar",
+        "keeper": "?role=maintainer&media_server=rubackup-server",
+    }
+    for name, query in users.items():
+        body = {"data": {"username": name, "user_password": SECRET}}
+        assert (await house.call("POST", f"users{query}", body)).status == 201
+    seen: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    denied: set[tuple[str, str]] = set()
+    for name in users:
+        await house.login(name, SECRET)
+        for log in LOGS:
+            answer = await house.call("GET", f"{log}?limit=1000")
+            if answer.status == 403:
+                denied.add((name, log))
+                continue
+            seen[name, log] = answer.data["items"]
+            assert answer.data["total"] == len(answer.data["items"])
+            for line in answer.data["items"]:
+                assert (await house.call("GET", f"{log}/{line['id']}")).data == line
+    for log in ("repository_log", "task_log", "global_schedule_log"):
+        assert len(seen["mine", log]) == everything[log], log
+        assert seen["theirs", log] == [], log
+    assert {line["client"] for line in seen["theirs", "clients_log"]} == {f"other-host ({'aa' * 8})"}
+    assert {line["client"] for line in seen["mine", "clients_log"]} == {CLIENT}
+    assert {("mine", "media_servers_log"), ("keeper", "clients_log"), ("keeper", "task_log")} <= denied
+    assert len(seen["keeper", "media_servers_log"]) == everything["media_servers_log"]
+    assert len(seen["keeper", "repository_log"]) == everything["repository_log"]
+    await house.login("theirs", SECRET)
+    assert (await house.call("GET", "repository_log/1")).status == 404
