@@ -75,15 +75,15 @@ def _story(tasks: int, statuses: tuple[str, ...]) -> Iterator[tuple[str, Event]]
     for first in range(1, tasks + 1, 32):
         group = range(first, min(first + 32, tasks + 1))
         for number in group:
-            yield f"task/{number}", _queued(number)
+            yield f"task/{number}", queued(number)
         before = "New"
         for status in statuses:
             for number in group:
-                yield f"task/{number}", _step(number, before, status)
+                yield f"task/{number}", step(number, before, status)
             before = status
 
 
-def _queued(number: int) -> TaskQueued:
+def queued(number: int) -> TaskQueued:
     return TaskQueued(
         task_type=TASK_TYPES[number % 3], resource_type="File system", resource=f"/srv/data/{number % 977}",
         backup_type=("full", "incremental")[number % 7 > 0], client_id=1 + number % CLIENTS, pool_id=1 + number % POOLS,
@@ -92,7 +92,7 @@ def _queued(number: int) -> TaskQueued:
     )  # fmt: skip
 
 
-def _step(number: int, before: str, status: str) -> Event:
+def step(number: int, before: str, status: str) -> Event:
     if status == "Assigned":
         return TaskAssigned(1, 1 + number % POOLS, 1, "full", 0, f"{number:032x}", "the pool has room", [])
     return TaskStatusChanged(before, status, "")
