@@ -38,10 +38,13 @@ def rows_by_name(
 ) -> list[int]:
     """Row ids of the page: by name, rows without one first; ties go by id. ``moment`` is what ``past.sources`` refers to."""
     direction = "DESC" if query.descending else "ASC"
+    # Otherwise SQLite may prefer an index of the filter, and look through all rows that pass it for the few of a group.
+    hint = f" INDEXED BY {quoted(current_index(table.name, key.name))}"
     chosen: list[int] = []
     for targets in _groups(connection, schema, table, key, query, moment):
-        members, number = _members(key, targets)
-        matching = [f"{source} AND {members}{where.sql()}" for source in past.sources(table, query.at)]
+        conditions, number = _members(key, targets)
+        sources = past.sources(table, query.at, hint)
+        matching = [f"{source} AND {one}{where.sql()}" for source in sources for one in conditions]
         bound = {**where.parameters, **moment}
         if skip:
             counts = " + ".join(f"(SELECT count(*) {one})" for one in matching)
@@ -61,15 +64,16 @@ def rows_by_name(
     return chosen
 
 
-def _members(key: Column, targets: list[int | None]) -> tuple[str, str]:
-    """(condition for the rows of a group, their order). Only the rows of one target stand in the index in the order of ids; for
+def _members(key: Column, targets: list[int | None]) -> tuple[list[str], str]:
+    """(conditions that the rows of a group meet one of, their order). Only the rows of one target stand in the index in the order of ids; for
     several the order must not tempt SQLite to walk all rows by id instead (that is what the ``+`` says)."""
-    if targets == [None]:
-        return f"t.{key.quoted} IS NULL", "t.id"
-    if len(targets) == 1:
-        return f"t.{key.quoted} = {targets[0]}", "t.id"
-    several = f"t.{key.quoted} IN ({', '.join(str(one) for one in targets if one is not None)})"
-    return (f"(t.{key.quoted} IS NULL OR {several})" if None in targets else several), "+t.id"
+    named = [one for one in targets if one is not None]
+    conditions = [f"t.{key.quoted} IS NULL"] if None in targets else []
+    if len(named) == 1:
+        conditions.append(f"t.{key.quoted} = {named[0]}")
+    elif named:
+        conditions.append(f"t.{key.quoted} IN ({', '.join(map(str, named))})")
+    return conditions, "t.id" if len(targets) == 1 else "+t.id"
 
 
 def _groups(
