@@ -61,6 +61,9 @@ class TasksLog:
     def position_at(self, time_ns: int) -> int:
         return min(self.head, max(0, (time_ns - START_NS) // 1_000_000))
 
+    def time_at(self, position: int) -> int:
+        return START_NS + position * 1_000_000
+
 
 def _story(tasks: int, statuses: tuple[str, ...]) -> Iterator[tuple[str, Event]]:
     yield "media_server/1", RecordCreated({"hostname": "server", "hwid": "00ff"})
@@ -224,7 +227,9 @@ QUERIES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 async def _reads(path: Path, log: TasksLog, tasks: int) -> None:
-    reader = SqliteViewReader(path, SCHEMA, WorkerThreads(), head=lambda: log.head, position_at=log.position_at)
+    reader = SqliteViewReader(
+        path, SCHEMA, WorkerThreads(), head=lambda: log.head, position_at=log.position_at, time_at=log.time_at
+    )
     middle = log.head // 2
     direct = reader._in_loop
     row = partial(reader._tables["task_queue"].row, id=tasks // 2, at=None)

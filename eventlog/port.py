@@ -85,6 +85,9 @@ class EventLog(Protocol):
     def position_at(self, time_ns: int) -> int:
         """Last position whose time is at or before ``time_ns`` (0: none). Times are made monotonic when appended."""
 
+    def time_at(self, position: int) -> int:
+        """Nanoseconds of the event at ``position``, which is not above the head; 0 at 0."""
+
     def subscribe(self, after: int) -> AsyncIterator[Sequence[Envelope]]:
         """Every durable event after ``after``, in order, in batches, for ever. A slow reader reads from the store: it never
         loses events and never makes the log wait."""

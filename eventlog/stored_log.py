@@ -168,6 +168,10 @@ class StoredLog:
                 high = middle - 1
         return low
 
+    def time_at(self, position: int) -> int:
+        """Nanoseconds of the last event up to ``position``; 0 before the first one."""
+        return decode_time(self._value_at(position)) if position else 0
+
     def subscribe(self, after: int) -> AsyncIterator[Sequence[Envelope]]:
         return Subscription(self, after)
 

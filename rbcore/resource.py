@@ -80,6 +80,9 @@ class Choice(Field):
 class Timestamp(Field):
     """Nanoseconds in the entity, ISO 8601 with microseconds on the wire; 0 is null."""
 
+    event_time: bool = False
+    """Never later than the event that set it: lists of the past, newest first, begin at that time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval(Field):

@@ -141,6 +141,7 @@ async def _views(home: Home, event_log: LmdbLog, world: RealWorld) -> AsyncItera
         world.threads,
         head=lambda: event_log.head,
         position_at=event_log.position_at,
+        time_at=event_log.time_at,
         wait_for=projector.wait_for,
     )
     supervisor = Supervisor(world, policy=NEVER_GIVEN_UP)

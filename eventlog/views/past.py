@@ -9,7 +9,9 @@ the ~2 log2(head) numbers that ``nodes`` names, and under each of them begin or 
 
 from __future__ import annotations
 
-from eventlog.views.schema import EntityTable, Table
+import sqlite3
+
+from eventlog.views.schema import EntityTable, Table, quoted
 
 
 def nodes(position: int, head: int) -> tuple[list[int], list[int]]:
@@ -46,3 +48,21 @@ def sources(table: Table, at: int | None, hint: str = "") -> list[str]:
         f"FROM json_each(:after) AS n CROSS JOIN {name} AS t INDEXED BY {table.ended_by_begin}"
         " ON t.fork = n.value AND t.from_position <= :at WHERE 1",
     ]
+
+
+def last_id(connection: sqlite3.Connection, table: EntityTable, at: int) -> int:
+    """No record with a higher id existed at position ``at``. Ids are given in the order in which records come into being (``State.next_id``; within
+    a command as well), so twenty steps find the last one of a million."""
+    low, high = 0, connection.execute(f"SELECT max(id) FROM {table.quoted}").fetchone()[0] or 0
+    born = (
+        f"SELECT from_position FROM {table.quoted} INDEXED BY {quoted(f'{table.name}:versions')} WHERE id >= ?"
+        " ORDER BY id, from_position LIMIT 1"
+    )
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = connection.execute(born, (middle,)).fetchone()
+        if found is None or found[0] > at:
+            high = middle - 1
+        else:
+            low = middle
+    return low

@@ -7,7 +7,7 @@ those few rows alone. The total comes from ``totals``, and knowing it decides ho
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from eventlog.views import moments, past
-from eventlog.views.by_name import can_walk, rows_by_name
+from eventlog.views.by_name import can_walk, rows_by_name, rows_by_value, rows_without
 from eventlog.views.port import Page, Query, Visible
 from eventlog.views.predicates import ID, PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
 from eventlog.views.schema import (
@@ -43,8 +43,11 @@ Convert = Callable[[Any], Any]
 class TableReader:
     """Answers queries on one table. Holds no connection: every method takes one, inside a read transaction."""
 
-    def __init__(self, schema: ViewSchema, table: Table, totals: Totals, zone: tzinfo) -> None:
-        self._schema, self._table, self._totals, self._zone = schema, table, totals, zone
+    def __init__(
+        self, schema: ViewSchema, table: Table, totals: Totals, zone: tzinfo, time_at: Callable[[int], int] | None
+    ) -> None:
+        """``time_at``: nanoseconds of the event at a position of the log, when somebody can say."""
+        self._schema, self._table, self._totals, self._zone, self._time_at = schema, table, totals, zone, time_at
         columns = list(table.columns.values())
         self._detail = _Selection(schema, columns, zone)
         self._list = _Selection(schema, [one for one in columns if one.in_list], zone)
@@ -82,15 +85,68 @@ class TableReader:
         if skip >= total:
             return Page(rows=[], total=total, position=position)
         moment = past.parameters(query.at, head)
-        if isinstance(self._table, EntityTable) and key.kind is Kind.REFERENCE and can_walk(key, total):
-            chosen = rows_by_name(connection, self._schema, self._table, key, query, where, moment, skip)
-            rows = connection.execute(self._chosen_sql(query.at), {**moment, "chosen": str(chosen)})
+        chosen = self._chosen(connection, query, key, where, moment, total, skip)
+        if chosen is not None:
+            rows = connection.execute(self._chosen_sql(query.at), {**moment, "chosen": str(chosen)}).fetchall()
         else:
-            rows = connection.execute(
-                self._page_sql(connection, query, key, where, total, skip),
-                {**where.parameters, **moment, "limit": query.limit, "skip": skip},
-            )
+            rows = self._walked(connection, query, key, where, moment, total, skip)
         return Page(rows=[self._list.wire(row) for row in rows], total=total, position=position)
+
+    def _chosen(
+        self,
+        connection: sqlite3.Connection,
+        query: Query,
+        key: Column,
+        where: Where,
+        moment: Mapping[str, Any],
+        total: int,
+        skip: int,
+    ) -> list[int] | None:
+        """Row ids of the page where they are best found group by group (``by_name``)."""
+        table = self._table
+        if not isinstance(table, EntityTable) or not can_walk(key, total):
+            return None
+        if key.kind is Kind.REFERENCE:
+            return rows_by_name(connection, self._schema, table, key, query, where, moment, skip)
+        if query.at is not None and query.descending and not key.event_time:
+            return rows_by_value(connection, table, key, query, where, moment, skip)
+        return None
+
+    def _walked(
+        self,
+        connection: sqlite3.Connection,
+        query: Query,
+        key: Column,
+        where: Where,
+        moment: Mapping[str, Any],
+        total: int,
+        skip: int,
+    ) -> list[Any]:
+        """Rows of the page along an index, or sorted. In the past, and from the end, the walk begins where the values of that time end."""
+        bound = {**where.parameters, **moment, "limit": query.limit, "skip": skip}
+        table, begin = self._table, self._begin(connection, query, key)
+        if begin is None or not isinstance(table, EntityTable):
+            return connection.execute(self._page_sql(connection, query, key, where, total, skip), bound).fetchall()
+        sql = self._page_sql(connection, query, key, where, total, skip, f" AND t.{key.quoted} <= :begin")
+        rows = connection.execute(sql, bound | {"begin": begin}).fetchall()
+        missing = min(query.limit, total - skip) - len(rows)
+        if missing and (rows or not skip):  # what comes last has no time at all
+            rest = msgspec.structs.replace(query, limit=missing)
+            chosen = rows_without(connection, table, key, rest, where, moment)
+            rows += connection.execute(self._chosen_sql(query.at), {**moment, "chosen": str(chosen)}).fetchall()
+        elif missing:
+            return connection.execute(self._page_sql(connection, query, key, where, total, skip), bound).fetchall()
+        return rows
+
+    def _begin(self, connection: sqlite3.Connection, query: Query, key: Column) -> int | None:
+        """Nothing at that position had a larger value; None: that is not known."""
+        if query.at is None or not query.descending or not isinstance(self._table, EntityTable):
+            return None
+        if key is ID:
+            return past.last_id(connection, self._table, query.at)
+        if key.event_time and self._time_at is not None and self._index_in_order(key):
+            return self._time_at(query.at) // 1000
+        return None
 
     def _chosen_sql(self, at: int | None) -> str:
         return (
@@ -99,7 +155,14 @@ class TableReader:
         )
 
     def _page_sql(
-        self, connection: sqlite3.Connection, query: Query, key: Column, where: Where, total: int, skip: int
+        self,
+        connection: sqlite3.Connection,
+        query: Query,
+        key: Column,
+        where: Where,
+        total: int,
+        skip: int,
+        begin: str = "",
     ) -> str:
         table, at = self._table, query.at
         direction = "DESC" if query.descending else "ASC"
@@ -109,7 +172,7 @@ class TableReader:
             hint, plus = self._hint(connection, query, key, where, total, skip)
             sort = f"{plus}t.{key.quoted}"
         matching = " UNION ALL ".join(
-            f"SELECT t.rowid AS chosen, {sort} AS sorted, t.id AS number {source}{where.sql()}"
+            f"SELECT t.rowid AS chosen, {sort} AS sorted, t.id AS number {source}{begin}{where.sql()}"
             for source in past.sources(table, at, hint)
         )
         order = f"ORDER BY sorted {direction}, number {direction}"

@@ -44,7 +44,7 @@ WaitFor = Callable[[int, float], Awaitable[None]]
 class SqliteViewReader:
     """``ViewReader`` on the file that ``path`` means; also in processes that do not project.
 
-    ``head`` and ``position_at`` are the log's. ``wait_for`` is the projector's; without it the file's position is polled.
+    ``head``, ``position_at`` and ``time_at`` are the log's; without the last lists of the past by time, newest first, take longer. ``wait_for`` is the projector's; without it the file's position is polled.
     ``zone`` is the zone of answered times and of those in filters that name none. Belongs to one trio loop; ``close`` it
     when nobody reads any more. While there is no view file (the first moments of a rebuild), reads raise ``Unavailable``.
     """
@@ -58,13 +58,16 @@ class SqliteViewReader:
         head: Callable[[], int],
         position_at: Callable[[int], int],
         wait_for: WaitFor | None = None,
+        time_at: Callable[[int], int] | None = None,
         zone: tzinfo = UTC,
     ) -> None:
         self._schema, self._threads, self._zone = schema, threads, zone
         self._head, self._position_at = head, position_at
         self._wait_for = wait_for or self._poll_for
         totals = Totals()
-        self._tables = {name: TableReader(schema, table, totals, zone) for name, table in schema.tables.items()}
+        self._tables = {
+            name: TableReader(schema, table, totals, zone, time_at) for name, table in schema.tables.items()
+        }
         self._in_loop = ReadConnections(path, 1)
         self._on_threads = ReadConnections(path, THREAD_CONNECTIONS_MAX)
         self.reads_in_loop = 0

@@ -87,6 +87,8 @@ class Column:
     """Stream kind a reference points to."""
     by: str = ""
     """Column of the target that stands on the wire."""
+    event_time: bool = False
+    """A time that is never later than the event that set it."""
     or_target: str = ""
     """Stream kind that negative ids point to."""
     or_by: str = ""
@@ -376,6 +378,7 @@ def _column(field: declared.Field) -> Column:
         by=field.by if isinstance(field, declared.Reference) else "",
         or_target=field.or_to if isinstance(field, declared.Reference) else "",
         or_by=field.or_by if isinstance(field, declared.Reference) else "",
+        event_time=isinstance(field, declared.Timestamp) and field.event_time,
     )
 
 

@@ -40,8 +40,8 @@ UNAUTHORISED_CLIENTS = Resource(
     entity=UnauthorisedClient,
     fields=(
         *_REPORTED,
-        Timestamp(name="first_seen", attribute="first_seen_ns"),
-        Timestamp(name="last_seen", attribute="last_seen_ns"),
+        Timestamp(name="first_seen", attribute="first_seen_ns", event_time=True),
+        Timestamp(name="last_seen", attribute="last_seen_ns", event_time=True),
     ),
     deletable=True,
     searchable_name="hostname",
@@ -56,7 +56,12 @@ CLIENTS = Resource(
     fields=(
         *_REPORTED,
         Boolean(name="online"),
-        Timestamp(name="last_online", attribute="last_online_ns", description="Start or end of its last session."),
+        Timestamp(
+            name="last_online",
+            attribute="last_online_ns",
+            event_time=True,
+            description="Start or end of its last session.",
+        ),
         Reference(name="group_id", to=ClientGroup.KIND, by="name", default=1, example="No group"),
         Boolean(name="lsf_flag", default=False, description="May use a local schedule."),
         Reference(

@@ -47,7 +47,7 @@ REPOSITORY = Resource(
             kind="integer",
             description="The rule of that strategy.",
         ),
-        Timestamp(name="created", attribute="created_ns", indexed=True),
+        Timestamp(name="created", attribute="created_ns", event_time=True, indexed=True),
         Computed(
             name="duration",
             of=lambda backup: max(0, backup.created_ns - backup.started_ns) // 10**9 if backup.started_ns else 0,
@@ -64,7 +64,7 @@ REPOSITORY = Resource(
         Computed(name="signed", of=lambda backup: bool(backup.signature), kind="boolean"),
         Boolean(name="signature_valid", in_list=False, description="The signature held when the archive arrived."),
         Choice(name="verification_status", values=VERIFICATION_STATUSES),
-        Timestamp(name="last_verified", attribute="verified_ns"),
+        Timestamp(name="last_verified", attribute="verified_ns", event_time=True),
         TextList(name="findings", in_list=False, description="What the last verification found damaged."),
         Choice(name="crypto", values=CRYPTO),
         Text(name="compression"),

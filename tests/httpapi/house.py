@@ -311,6 +311,7 @@ async def open_house(
             threads,
             head=lambda: log.head,
             position_at=log.position_at,
+            time_at=log.time_at,
             wait_for=projector.wait_for,
         )
         credentials = VolumeCredentials(DirectoryVolume(secrets, direct=False), threads, randomness, profiles.CHEAPEST)

@@ -274,6 +274,9 @@ class ListedLog:
     def position_at(self, time_ns: int) -> int:
         return sum(1 for one in self.envelopes if one.time_ns <= time_ns)
 
+    def time_at(self, position: int) -> int:
+        return self.envelopes[position - 1].time_ns if position else 0
+
     async def subscribe(self, after: int, chunk: int = 1000) -> AsyncIterator[Sequence[Envelope]]:
         while True:
             while after < self.head:

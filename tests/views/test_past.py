@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.views import SCHEMA, TasksLog
 from drivers.simulated.world import InlineThreads
 from eventlog.port import EventLog
-from eventlog.views import Query, SqliteViewReader, rebuild
+from eventlog.views import Condition, Query, SqliteViewReader, rebuild
 from eventlog.views.past import nodes
 from eventlog.views.schema import fork_of
 
@@ -37,7 +37,9 @@ def test_a_version_held_exactly_when_its_fork_says_so(begin: int, length: int, a
 async def big(tmp_path: Path) -> AsyncIterator[tuple[SqliteViewReader, TasksLog]]:
     log, path = TasksLog(TASKS), tmp_path / "views.sqlite"
     rebuild(cast(EventLog, log), path, SCHEMA)
-    reader = SqliteViewReader(path, SCHEMA, InlineThreads(), head=lambda: log.head, position_at=log.position_at)
+    reader = SqliteViewReader(
+        path, SCHEMA, InlineThreads(), head=lambda: log.head, position_at=log.position_at, time_at=log.time_at
+    )
     yield reader, log
     await reader.close()
 
@@ -51,21 +53,42 @@ def orders() -> list[dict[str, Any]]:
 async def test_a_page_in_any_order_is_within_the_allowance_of_the_loop(big: tuple[SqliteViewReader, TasksLog]) -> None:
     """Nothing is sorted and nothing scanned for it: that costs instructions, which are counted, not seconds."""
     reader, _ = big
-    for order in orders():
-        query = Query(resource="task_queue", limit=50, **order)
-        await reader.page(query)  # counts the total once
-        before = reader.reads_on_threads
-        assert (await reader.page(query)).total == TASKS
-        assert reader.reads_on_threads == before, order
+    for conditions in ((), (Condition("status", "=", "Done"), Condition("priority", ">=", "0"))):
+        for order in orders():
+            query = Query(resource="task_queue", limit=50, conditions=conditions, **order)
+            await reader.page(query)  # counts the total once
+            before = reader.reads_on_threads
+            assert (await reader.page(query)).total == TASKS
+            assert reader.reads_on_threads == before, order
 
 
 async def test_the_same_at_a_past_position(big: tuple[SqliteViewReader, TasksLog]) -> None:
     reader, log = big
     for order in orders():
-        # Downwards, what began later comes first and is passed over; of clients 200 names are looked up at the position.
-        if not order["descending"] and order["sort_by"] not in ("client", "hwid"):
+        if order["sort_by"] not in ("client", "hwid"):  # 200 names are looked up at the position
             query = Query(resource="task_queue", limit=50, at=log.head // 2, **order)
             await reader.page(query)
             before = reader.reads_on_threads
             assert TASKS // 3 < (await reader.page(query)).total < TASKS
             assert reader.reads_on_threads == before, order
+
+
+async def test_downwards_is_upwards_from_the_end(big: tuple[SqliteViewReader, TasksLog]) -> None:
+    """However the two are looked for, in the past and now."""
+    reader, log = big
+
+    async def ids(at: int | None, order: dict[str, Any], limit: int) -> list[int]:
+        found: list[int] = []
+        while True:
+            query = Query(resource="task_queue", limit=limit, page=len(found) // limit + 1, at=at, **order)
+            page = await reader.page(query)
+            found += [row["id"] for row in page.rows]
+            if len(found) == page.total:
+                return found
+            assert len(page.rows) == limit
+
+    for at in (None, log.head // 2, log.head // 5):
+        for column in {order["sort_by"] for order in orders()}:
+            up = await ids(at, {"sort_by": column}, 1000)
+            down = await ids(at, {"sort_by": column, "descending": True}, 900)
+            assert down == up[::-1], (at, column)

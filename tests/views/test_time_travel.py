@@ -17,7 +17,9 @@ SCHEMA = ViewSchema(RESOURCES, LOGS)
 
 
 def reader_of(path: Path, log: ListedLog) -> SqliteViewReader:
-    return SqliteViewReader(path, SCHEMA, InlineThreads(), head=lambda: log.head, position_at=log.position_at)
+    return SqliteViewReader(
+        path, SCHEMA, InlineThreads(), head=lambda: log.head, position_at=log.position_at, time_at=log.time_at
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
