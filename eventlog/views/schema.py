@@ -75,6 +75,8 @@ SORTABLE: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN, Kind.YES_NO,
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """A declared field as it is stored."""
+
     name: str
     kind: Kind
     store: Callable[[Any], Any] | None
