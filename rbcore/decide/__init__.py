@@ -11,7 +11,10 @@ Belongs here: rules of commands, one module per noun. Does not belong here: what
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from rbcore.commands import Command, Context
 from rbcore.decide.access import DECIDERS as ACCESS
@@ -35,6 +38,7 @@ from rbcore.decide.tape_moves import DECIDERS as TAPE_MOVES
 from rbcore.decide.tape_tasks import DECIDERS as TAPE_TASKS
 from rbcore.decide.tasks import DECIDERS as TASKS
 from rbcore.decide.users import DECIDERS as USERS
+from rbcore.notify import notifications_of
 from rbcore.state import State
 
 _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
@@ -63,8 +67,13 @@ assert set(Command.__subclasses__()) == set(_DECIDERS), "every command is decide
 
 
 def decide(state: State, command: Command, context: Context) -> Decision:
-    """Events and reply of ``command``. Raises ``RbError``s, all of which leave everything as it was."""
-    return _DECIDERS[type(command)](state, command, context)
+    """Events and reply of ``command``, and whoever has to be told. Raises ``RbError``s, all of which leave everything as it was."""
+    decision = _DECIDERS[type(command)](state, command, context)
+    told = notifications_of(state, decision.events)
+    if not told:
+        return decision
+    reply = msgspec.structs.replace(decision.reply, position=decision.reply.position + len(told))
+    return replace(decision, events=[*decision.events, *told], reply=reply)
 
 
 __all__ = ["Decision", "decide"]

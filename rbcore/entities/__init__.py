@@ -21,6 +21,7 @@ from rbcore.entities.access import (
 )
 from rbcore.entities.base import Entity
 from rbcore.entities.clients import Client, FormerClient, UnauthorisedClient
+from rbcore.entities.notifications import Notification
 from rbcore.entities.schedule import (
     BackupStrategy,
     ClientBandwidth,
@@ -77,6 +78,7 @@ ENTITIES: dict[str, type[Entity]] = {
         TapeTask,
         LoginFailures,
         Configuration,
+        Notification,
         BackupStrategy,
         ScheduleRule,
         StrategyRule,
@@ -114,6 +116,7 @@ __all__ = [
     "MediaServer",
     "MediumChanger",
     "NewRuleRequest",
+    "Notification",
     "PendingRemoval",
     "Pool",
     "PoolSubstitution",

@@ -20,6 +20,7 @@ from rbcore.resources.access import (
 from rbcore.resources.bandwidth import CLIENT_BANDWIDTH
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
 from rbcore.resources.devices import CLIENT_DEFINED_STORAGES
+from rbcore.resources.notifications import NOTIFICATIONS
 from rbcore.resources.pool_choice import DYNAMIC_POOL_GROUPS, DYNAMIC_POOL_GROUPS_RECORDS, POOL_SUBSTITUTION
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
 from rbcore.resources.recovery import DISASTER_RECOVERY_PLAN
@@ -55,6 +56,7 @@ RESOURCES: tuple[Resource, ...] = (
     ADMINISTRATORS,
     STRATEGY_ADMINISTRATORS,
     GLOBAL_CONFIGURATION_RECORD,
+    NOTIFICATIONS,
     BACKUP_STRATEGIES,
     STRATEGY_RULES,
     GLOBAL_SCHEDULE,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
+from httpapi.rubackup.catalogue import facts
 from tests.httpapi.manual import Manual, maker
 from tests.httpapi.manual_schedule import another_rule
-from tests.httpapi.stories import backed_up
+from tests.httpapi.stories import backed_up, failed
 from tests.httpapi.tapes import rows
 
 
@@ -28,3 +31,13 @@ async def _tasks(manual: Manual) -> int:
 async def _rules(manual: Manual) -> int:
     await another_rule(manual)
     return await _first_line(manual, "global_schedule_log")
+
+
+@maker("notifications")
+async def _notification(manual: Manual) -> int:
+    body = copy.deepcopy(facts()["POST /global_schedule"].request_example)
+    body["data"]["global_schedule"] |= {"name": "told", "notify_exception_cc": "operators@example.org"}
+    rule_id = (await manual.house.call("POST", "global_schedule", body)).data["id"]
+    executed = await manual.house.call("POST", f"global_schedule/{rule_id}/execution")
+    await failed(manual.house, int(executed.data["task_id"]))
+    return await _first_line(manual, "notifications")
