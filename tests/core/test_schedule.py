@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -188,3 +189,23 @@ def test_each_request_is_answered_by_itself(data: st.DataObject) -> None:
     assert {one.id for one in world.state.all(NewRuleRequest)} == set(known) - set(there)
     made = list(world.state.all(ScheduleRule))
     assert [one.status for one in made] == ["wait"] * (len(there) if approve else 0)
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*WISH, "pool", "min", "crypto", "comment", "periodic_launch", "other"]), _values)
+)
+def test_whatever_an_agent_asks_for_is_a_request_or_a_refusal(wish: dict[str, Any]) -> None:
+    world = World().installed()
+    world.client()
+    allowed(world)
+    with suppress(InvalidRequest):
+        world.run(RequestRule(client_id=1, rule=WISH | wish))
+    with suppress(NotFound, InvalidRequest, Refused):
+        world.run(RequestRuleDeletion(client_id=1, rule_id=1, comment=str(wish)))
