@@ -8,18 +8,22 @@ from typing import Any
 
 from msgspec.structs import replace as replace_struct
 
+from eventlog.views import LOGS
 from eventlog.views.port import Page, Query
 from httpapi import idempotency
 from httpapi.services import Services
 from rbcore import access
 from rbcore.commands import Command, NoteAccessDenied, Order, Reply
 from rbcore.errors import AccessDenied, CommandIdReused, NotFound, ReadOnly
-from rbcore.resource import UNLIMITED_ROLES
+from rbcore.resource import UNLIMITED_ROLES, Scoped
 from rbcore.resources import by_name
 from rbcore.targets import targets_of
 
 log = logging.getLogger("rbmedia.access")
 """Incidents of authorisation have the documented log file of their own."""
+
+
+_SCOPED: dict[str, Scoped] = {**by_name, **{one.name: one for one in LOGS}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ class Call:
         return (UNLIMITED_ROLES & self.roles).isdisjoint(self.caller.roles)
 
     async def page(self, query: Query) -> Page:
-        """Rows that the caller reaches. Of what is no resource (journals, logs) those who are not limited see everything, others nothing."""
+        """Rows that the caller reaches, of a resource or of an append-only view."""
         return await self.services.views.page(replace_struct(query, visible=self._reach(query.resource)))
 
     async def row(self, resource: str, id: int, at: int | None = None) -> tuple[dict[str, Any] | None, int]:
@@ -138,12 +142,6 @@ class Call:
         except (AccessDenied, NotFound) as error:
             await self.note_denied(error.message)
             raise
-
-    def within_limits(self, resource: str) -> list[int]:
-        """Ids of the records, as they are now, that belong to what limits the caller's roles: of his client groups, his media servers, his strategies."""
-        declared, state, grants = by_name[resource], self.services.journal.state, self._grants()
-        roles, table = frozenset(declared.scope), state.tables[declared.kind]
-        return [key for key in sorted(table) if access.reaches(state, grants, declared, roles, table[key])]
 
     def reached(self, resource: str, ids: list[int]) -> list[int]:
         """Those of ``ids`` on which the caller may act by this method."""
@@ -167,9 +165,7 @@ class Call:
         return access.grants_of(self.services.journal.state, self.caller.user_id, self.caller.roles)
 
     def _reach(self, resource: str) -> access.Reach:
-        declared = by_name.get(resource)
-        if declared is None:
-            return None if not UNLIMITED_ROLES.isdisjoint(self.caller.roles) else ()
+        declared = _SCOPED[resource]
         if not (UNLIMITED_ROLES & declared.read).isdisjoint(self.caller.roles):
             return None
         return access.reach(self.services.journal.state, self._grants(), declared, declared.read)

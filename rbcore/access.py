@@ -22,7 +22,7 @@ from typing import Any
 
 from rbcore.entities import Entity
 from rbcore.errors import AccessDenied, NotFound
-from rbcore.resource import UNLIMITED_ROLES, Computed, Integer, Reference, Resource
+from rbcore.resource import UNLIMITED_ROLES, Computed, Integer, Reference, Resource, Scoped
 from rbcore.resources import by_kind, by_name
 from rbcore.roles import ASSIGNMENT_OF, SCOPE_OF, assignments_of
 from rbcore.state import State
@@ -52,7 +52,7 @@ def grants_of(state: State, user_id: int, roles: Iterable[str]) -> Grants:
     return Grants({role: frozenset(ids) for role, ids in limits.items()})
 
 
-def reach(state: State, grants: Grants, resource: Resource, roles: frozenset[str]) -> Reach:
+def reach(state: State, grants: Grants, resource: Scoped, roles: frozenset[str]) -> Reach:
     """What the grants reach of ``resource`` through any of ``roles``, which are those that may do what is asked for."""
     clauses: list[tuple[str, tuple[int, ...]]] = []
     for role in sorted(grants.roles & roles):
@@ -77,13 +77,13 @@ def reaches(
     return False
 
 
-def paths_of(resource: Resource, role: str) -> tuple[str, ...]:
+def paths_of(resource: Scoped, role: str) -> tuple[str, ...]:
     paths = resource.scope[role]
     return (paths,) if isinstance(paths, str) else paths
 
 
 def _leads(
-    state: State, resource: Resource, path: str, values: Entity | Mapping[str, Any], limit: frozenset[int]
+    state: State, resource: Scoped, path: str, values: Entity | Mapping[str, Any], limit: frozenset[int]
 ) -> bool:
     first, _, rest = path.partition(".")
     if first == "id":
@@ -96,12 +96,12 @@ def _leads(
     return found is not None and _leads(state, target, rest, found, limit)
 
 
-def _ids_that_lead(state: State, resource: Resource, first: str, rest: str, limit: frozenset[int]) -> list[int]:
+def _ids_that_lead(state: State, resource: Scoped, first: str, rest: str, limit: frozenset[int]) -> list[int]:
     target = by_kind[target_of(resource, first)]
     return [one.id for one in state.tables[target.kind].values() if _leads(state, target, rest, one, limit)]
 
 
-def target_of(resource: Resource, field: str) -> str:
+def target_of(resource: Scoped, field: str) -> str:
     """Stream kind of the records that a field of a path refers to."""
     declared = resource.field(field)
     assert isinstance(declared, Reference | Integer | Computed), f"{resource.name}.{field} refers to nothing"

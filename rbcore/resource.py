@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rbcore.entities import Entity
@@ -129,6 +129,21 @@ class Computed(Field):
     """As of ``Integer``; the entity's attribute of the same name holds the id."""
 
 
+class Scoped(Protocol):
+    """Declared rows of which roles may reach a part: those of a ``Resource``, and of an append-only view."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scope(self) -> Mapping[str, str | tuple[str, ...]]: ...
+
+    @property
+    def read(self) -> frozenset[str]: ...
+
+    def field(self, name: str) -> Field: ...
+
+
 Rule = Callable[["State", int, Mapping[str, Any]], str | None]
 """``rule(state, id or 0, resolved fields) -> sentence why not, or None``. Pure."""
 
@@ -198,6 +213,7 @@ __all__ = [
     "Refusal",
     "Resource",
     "Rule",
+    "Scoped",
     "Text",
     "TextList",
     "Timestamp",

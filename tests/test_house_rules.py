@@ -146,6 +146,29 @@ def test_imports_go_down_only(path: Path) -> None:
     assert not wrong, f"{relative(path)} is in room {room} and reaches up for {wrong}"
 
 
+READS_PAST_THE_CALL = {
+    "httpapi/call.py": "it narrows every read to what the caller reaches",
+    "httpapi/rubackup/journals.py": "lines of one task, which it has looked up by the call before",
+    "httpapi/rubackup/server.py": "whether the server is in service mode, which concerns everybody",
+}
+"""Path -> why it may read the views itself."""
+
+
+def test_handlers_read_the_views_through_their_call() -> None:
+    """``call.page`` and ``call.row`` know what the caller may see; ``services.views`` does not."""
+    for path in tracked(".py"):
+        if relative(path).startswith("httpapi/") and relative(path) not in READS_PAST_THE_CALL:
+            tree = parse(path)
+            harmless = {
+                id(node.value)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute) and node.attr in ("wait_for", "position_of")
+            }
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Attribute) and node.attr == "views" and id(node) not in harmless:
+                    raise AssertionError(f"{relative(path)}:{node.lineno} reads the views past the call")
+
+
 @pytest.mark.parametrize(
     "path", [path for path in PRODUCT if not relative(path).startswith(MAY_TOUCH_THE_WORLD)], ids=relative
 )

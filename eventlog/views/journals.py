@@ -12,6 +12,7 @@ from eventlog.views.schema import LogTable
 from rbcore.entities import Client, Entity, Task
 from rbcore.events import Envelope, TaskAssigned, TaskNoted, TaskQueued, TaskRemoved, TaskStatusChanged
 from rbcore.resource import Choice, Integer, Reference, Text, Timestamp
+from rbcore.resources.common import BY_CLIENT
 from rbcore.state import State
 from rbcore.vocabulary import TASK_TYPES, TaskStatus
 
@@ -98,4 +99,5 @@ TASK_JOURNAL = LogTable(
         TaskAssigned: _assigned,
         TaskRemoved: _removed,
     },
+    scope=BY_CLIENT,
 )

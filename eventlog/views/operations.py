@@ -62,12 +62,14 @@ from rbcore.events import (
 )
 from rbcore.resource import Integer, Reference, Text
 from rbcore.resources import by_kind
+from rbcore.resources.common import BY_CLIENT, BY_POOL
 from rbcore.state import State
 from rbcore.vocabulary import (
     COPY_TASKS,
     TERMINAL_STATUSES,
     DriveStatus,
     LibraryStatus,
+    Role,
     TaskType,
     VerificationStatus,
 )
@@ -177,6 +179,7 @@ CLIENTS_LOG = LogTable(
         RecordChanged: _record_of_client,
         RecordDeleted: _record_of_client,
     },
+    scope=BY_CLIENT,
 )
 
 
@@ -291,6 +294,7 @@ MEDIA_SERVERS_LOG = LogTable(
         MediaServerRevoked: _server_itself,
         MediaServerRefused: _server_itself,
     },
+    scope={Role.MAINTAINER: "media_server"},
 )
 
 
@@ -399,6 +403,7 @@ REPOSITORY_LOG = LogTable(
         TaskQueued: _work_queued,
         TaskStatusChanged: _work_ended,
     },
+    scope={**BY_CLIENT, **BY_POOL},
 )
 
 
@@ -459,6 +464,7 @@ GLOBAL_SCHEDULE_LOG = LogTable(
         TaskQueued: _task_of_rule,
         TaskStatusChanged: _task_of_rule_ended,
     },
+    scope=BY_CLIENT,
 )
 
 OPERATIONS: tuple[LogTable, ...] = (CLIENTS_LOG, MEDIA_SERVERS_LOG, REPOSITORY_LOG, GLOBAL_SCHEDULE_LOG)

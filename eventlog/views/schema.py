@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
@@ -114,6 +114,16 @@ class LogTable:
     """All fields shown, in order, without ``id``."""
     lines: Mapping[type[Event], Lines]
     """What each type of event adds."""
+    scope: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """As of ``Resource``: role -> path from a line to what the role is limited to."""
+
+    @property
+    def read(self) -> frozenset[str]:
+        """Roles that may list it."""
+        return declared.UNLIMITED_ROLES | self.scope.keys()
+
+    def field(self, name: str) -> declared.Field:
+        return next(one for one in self.fields if one.name == name)
 
 
 class Table:

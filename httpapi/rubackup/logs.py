@@ -1,12 +1,10 @@
 """The journals: clients_log, global_schedule_log, media_servers_log, repository_log, task_log (reference 2.20). Lists and single lines of
 append-only views; nobody writes them, they follow from the events.
 
-Whose roles are limited sees the lines about clients, media servers and pools that are within his reach now.
+Whose roles are limited sees the lines about clients, media servers and pools that are within his reach now (``LogTable.scope``).
 """
 
 from __future__ import annotations
-
-from msgspec.structs import replace
 
 from eventlog.views import OPERATIONS, TASK_JOURNAL, LogTable
 from httpapi import schema
@@ -15,10 +13,7 @@ from httpapi.envelope import Answer
 from httpapi.listing import PARAMETERS, payload_of_page, query_of
 from httpapi.method import AT, Method
 from httpapi.rubackup.catalogue import action
-from rbcore.access import Reach
 from rbcore.errors import NotFound
-from rbcore.resource import UNLIMITED_ROLES, Reference
-from rbcore.resources import by_kind
 
 NOUNS = {
     "clients_log": "client operation journal record",
@@ -32,45 +27,27 @@ NOUNS = {
 TABLES: dict[str, LogTable] = {"task_log": TASK_JOURNAL, **{one.name: one for one in OPERATIONS}}
 
 
-def _references(table: LogTable) -> list[Reference]:
-    return [one for one in table.fields if isinstance(one, Reference)]
-
-
-def _roles(table: LogTable) -> frozenset[str]:
-    """Those without limits, and those whose limits say which lines are about theirs."""
-    return UNLIMITED_ROLES.union(*(by_kind[one.to].scope for one in _references(table)))
-
-
-def _reach(call: Call, table: LogTable) -> Reach:
-    if not call.is_limited:
-        return None
-    return tuple((one.name, tuple(call.within_limits(by_kind[one.to].name))) for one in _references(table))
-
-
 def _methods_of(path: str, table: LogTable) -> list[Method]:
     noun = NOUNS[path]
 
     async def list_all(call: Call) -> Answer:
-        query = query_of(table.name, call.query, await call.position_asked())
-        page = await call.services.views.page(replace(query, visible=_reach(call, table)))
+        page = await call.page(query_of(table.name, call.query, await call.position_asked()))
         return Answer(payload_of_page(page, call.query), position=page.position)
 
     async def show(call: Call) -> Answer:
         line_id = call.id(noun)
-        at, reach = await call.position_asked(), _reach(call, table)
-        row, position = await call.services.views.row(table.name, line_id, at, reach)
+        row, position = await call.row(table.name, line_id, await call.position_asked())
         if row is None:
             raise NotFound(f"{noun} not found", errors={"id": [f"There is no {noun} with id {line_id}."]})
         return Answer(row, position=position)
 
-    roles = _roles(table)
     reference = {"$ref": f"#/components/schemas/{path}"}
     components = {path: schema.fields_object(table.fields)}
     return [
-        action("GET", f"/{path}", roles=roles, query=PARAMETERS, data=schema.listing(reference), components=components)(
-            list_all
-        ),
-        action("GET", f"/{path}/{{id}}", roles=roles, query=(AT,), data=reference, components=components)(show),
+        action(
+            "GET", f"/{path}", roles=table.read, query=PARAMETERS, data=schema.listing(reference), components=components
+        )(list_all),
+        action("GET", f"/{path}/{{id}}", roles=table.read, query=(AT,), data=reference, components=components)(show),
     ]
 
 

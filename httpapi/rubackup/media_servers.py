@@ -132,6 +132,7 @@ async def _hardware(call: Call) -> tuple[list[dict[str, Any]], int]:
 @action(
     "GET",
     "/servers_hw_id_tmp",
+    roles=MANAGERS,
     query=PARAMETERS,
     data=schema.listing(_HARDWARE_ROW),
     components={"servers_hw_id_tmp": _HARDWARE},
@@ -141,7 +142,14 @@ async def hardware_ids(call: Call) -> Answer:
     return Answer(payload_of_rows(rows, call.query), position=at)
 
 
-@action("GET", "/servers_hw_id_tmp/{id}", query=(AT,), data=_HARDWARE_ROW, components={"servers_hw_id_tmp": _HARDWARE})
+@action(
+    "GET",
+    "/servers_hw_id_tmp/{id}",
+    roles=MANAGERS,
+    query=(AT,),
+    data=_HARDWARE_ROW,
+    components={"servers_hw_id_tmp": _HARDWARE},
+)
 async def hardware_id(call: Call) -> Answer:
     server_id = call.id(SERVERS.noun)
     rows, at = await _hardware(call)

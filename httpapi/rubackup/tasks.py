@@ -22,11 +22,11 @@ from rbcore.commands import Command, ContinueTask, KillTask, PauseTask, QueueBac
 from rbcore.decide.queue import BACKUP_TASK_FIELDS
 from rbcore.errors import InvalidRequest, NotFound
 from rbcore.resources import by_name
-from rbcore.vocabulary import REMOVAL_WORDS, RUNNING_STATUSES, Role
+from rbcore.vocabulary import REMOVAL_WORDS, RUNNING_STATUSES
 
 TASKS = by_name["task_queue"]
 NOUN, TITLE = TASKS.noun, TASKS.title
-OPERATORS = frozenset({Role.SUPERUSER, Role.SUPERVISOR, Role.ADMINISTRATOR, Role.STRATEGY_ADMINISTRATOR})
+OPERATORS = TASKS.manage
 """Who may start, stop and restore (reference 1.17)."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rbcore.entities import BackupStrategy, Client, DynamicPoolGroup, LocalCatalog, MediaServer, Pool, Task
 from rbcore.resource import (
+    UNLIMITED_ROLES,
     Boolean,
     Choice,
     Computed,
@@ -148,7 +149,7 @@ TASK_QUEUE = Resource(
         JsonObject(name="parameters", in_list=False),
     ),
     deletable=True,
-    manage=frozenset({"superuser", "supervisor", "administrator"}),
+    manage=UNLIMITED_ROLES | {Role.ADMINISTRATOR, Role.STRATEGY_ADMINISTRATOR},
     searchable_name="id",
     scope={
         **BY_CLIENT,
