@@ -17,6 +17,7 @@ from quart import Request, Response, request
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed as WrongVerb
 
 from httpapi import idempotency, openapi, signin, swagger
 from httpapi.call import NOBODY, Call
@@ -50,6 +51,7 @@ def create_app(services: Services) -> QuartTrio:
     for method in methods:
         _add_route(app, dispatcher, method)
     _add_options(app, methods)
+    _add_refusals(app, methods)
     swagger.add_routes(app, ROOT, openapi.document(methods, services.settings))
     app.register_error_handler(HTTPException, dispatcher.refused_by_framework)
     app.register_error_handler(Exception, dispatcher.failed)
@@ -98,6 +100,25 @@ def _add_options(app: QuartTrio, methods: Sequence[Method]) -> None:
 
         rule = ROOT + path.replace("{", "<").replace("}", ">")
         app.add_url_rule(rule, f"options {path}", view, methods=["OPTIONS"], provide_automatic_options=False)
+
+
+def _add_refusals(app: QuartTrio, methods: Sequence[Method]) -> None:
+    """A verb that ``/pool_list/available_for_copy_or_move`` does not know is not that of ``/pool_list/{id}``."""
+    verbs: dict[str, set[str]] = {}
+    for method in methods:
+        verbs.setdefault(method.path, set()).add(method.verb)
+    for path, own in verbs.items():
+        pattern = f"{path.rpartition('/')[0]}/{{id}}"
+        others = verbs.get(pattern, set()) - own if path != pattern else set()
+        if not others:
+            continue
+        allowed = sorted(own | {"OPTIONS"} | ({"HEAD"} if "GET" in own else set()))
+
+        async def view(allowed: list[str] = allowed) -> Response:
+            raise WrongVerb(valid_methods=allowed)
+
+        rule = f"{ROOT}{path}"
+        app.add_url_rule(rule, f"refused {path}", view, methods=sorted(others), provide_automatic_options=False)
 
 
 class _Dispatcher:

@@ -133,8 +133,6 @@ def given(fields: Sequence[Field], *, creating: bool, ignored: Sequence[str] = (
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     if creating and (required := [one.name for one in fields if one.required]):
         schema["required"] = required
-    if not creating:
-        schema["minProperties"] = 1
     return schema
 
 

@@ -277,7 +277,11 @@ MEDIA_SERVERS_LOG = LogTable(
         TIME,
         SEVERITY,
         Reference(name="media_server", to=MediaServer.KIND, by="hostname", indexed=True),
-        Text(name="object", description="What it is about: the server, or a pool, storage or device of it."),
+        Text(
+            name="object",
+            max_length=5000,
+            description="What it is about: the server, or a pool, storage or device of it.",
+        ),
         EVENT,
         ACTOR,
         TEXT,

@@ -102,7 +102,6 @@ def _change(resource: Resource, key: str, kind: type[msgspec.Struct]) -> Method:
 
     fields = [resource.field(name) for name in resource.change if name not in _BESIDE]
     part = schema.given(fields, creating=False)
-    del part["minProperties"]  # the parameters beside it may be all that changes
     body = PartsBody(kind, {key: part})
     return action("PATCH", f"/{resource.name}/{{id}}", roles=resource.manage, body=body, data=_MADE)(handle)
 

@@ -174,7 +174,9 @@ class Description:
     def check(self, verb: str, url: str, status: int, raw: bytes) -> None:
         path = url.partition("?")[0].removeprefix(API)
         for pattern, template in self._templates:
-            if pattern.fullmatch(path) and verb.lower() in self.document["paths"][template]:
+            if pattern.fullmatch(path):
+                if verb.lower() not in self.document["paths"][template]:
+                    return
                 self.answered.add((verb, template, status))
                 if status == 204:
                     assert raw == b""

@@ -48,6 +48,8 @@ async def test_post_with_a_trailing_slash_as_in_the_manuals_sample(house: House)
         ("POST", "pool_list/1", "DELETE, GET, HEAD, OPTIONS, PATCH"),
         ("DELETE", "server_hello", "GET, HEAD, OPTIONS"),
         ("TRACE", "server_hello", "GET, HEAD, OPTIONS"),
+        ("DELETE", "pool_list/available_for_copy_or_move", "GET, HEAD, OPTIONS"),
+        ("GET", "library_slots/check_ltfs", "OPTIONS, PATCH"),
     ],
 )
 async def test_wrong_verbs_are_405_and_name_the_right_ones(house: House, verb: str, path: str, allowed: str) -> None:
