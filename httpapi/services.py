@@ -8,6 +8,7 @@ from actors.port import BackupContents, Journal, Monitoring, Sessions, TapeLibra
 from eventlog.views.port import ViewReader
 from httpapi.credentials import Credentials
 from httpapi.tokens import Tokens
+from rbcore.block_device import BlockDevices
 from rbcore.ports import Clock, Randomness
 
 
@@ -37,6 +38,7 @@ class Services:
     sessions: Sessions
     contents: BackupContents
     tape: TapeLibraries
+    block_devices: BlockDevices
     monitoring: Monitoring
     tokens: Tokens
     credentials: Credentials

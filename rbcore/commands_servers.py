@@ -1,7 +1,10 @@
-"""Commands about media servers besides the main one."""
+"""Commands about media servers besides the main one, and about the block devices of media servers."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from rbcore.block_device import BlockDeviceFacts
 from rbcore.commands_base import Command
 
 
@@ -22,3 +25,12 @@ class AuthoriseMediaServer(Command, frozen=True, kw_only=True):
     """POST media_servers/authorize: by host name. Reply ids: the media server it became."""
 
     hostname: str
+
+
+class AddBlockDevice(Command, frozen=True, kw_only=True):
+    """POST storage_block_devices, after the device was asked what it is."""
+
+    fields: dict[str, Any]
+    """As on the wire."""
+    facts: BlockDeviceFacts | None = None
+    """None: nobody asked it; then only what the fields say can be judged, and the command is refused."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from rbcore import commands, commands_tape, schedule_commands
+from rbcore import commands, commands_servers, commands_tape, schedule_commands
 from rbcore.access import Acts, Puts, Target, Uses
 from rbcore.decide.fields import client_named
 from rbcore.decide.queue import BACKUP_TASK_FIELDS
@@ -135,7 +135,13 @@ def _add_library(state: State, command: commands_tape.AddTapeLibrary) -> list[Ta
     return [Uses(kind, number, server.name), pool, Puts("tape_libraries", {"media_server": number, "pool": pool.id})]
 
 
+def _add_block_device(state: State, command: commands_servers.AddBlockDevice) -> list[Target]:
+    pool = _pool(state, command.fields.get("pool"), "pool")
+    return [pool, Puts("storage_block_devices", {"pool": pool.id})]
+
+
 TARGETS: dict[type[commands.Command], Callable[[State, Any], Iterable[Target]]] = {
+    commands_servers.AddBlockDevice: _add_block_device,
     commands.CreateRecord: lambda state, command: created(state, command.resource, command.fields),
     commands.ChangeRecord: lambda state, command: changed(state, command.resource, command.id, command.changes),
     commands.DeleteRecords: lambda state, command: [Acts(command.resource, tuple(command.ids), "ids")],

@@ -28,6 +28,7 @@ from actors.network import ServerNetwork
 from actors.supervisor import RestartPolicy, Supervisor
 from actors.tape.libraries import TapeSite
 from drivers.allocator import keep_freed_memory
+from drivers.block_device import HostBlockDevices
 from drivers.directory_store import DirectoryStore, initialise_catalog
 from drivers.host import ProcHost
 from drivers.scsi.devices import HostScsiDevices
@@ -107,6 +108,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                     sessions=actors.sessions,
                     contents=actors.contents,
                     tape=actors.tape,
+                    block_devices=HostBlockDevices(world.threads),
                     monitoring=monitor,
                     tokens=Tokens(world.clock, world.randomness),
                     credentials=credentials,

@@ -47,6 +47,7 @@ CORRECTIONS: Mapping[str, Mapping[str, Any]] = {
     "POST /disaster_recovery_plan": {"data": {"resource_type": "File system", "resource": "/home/"}},
     "PATCH /disaster_recovery_plan/{id}": {"data": {"resource_type": "File system", "resource": "/home/"}},
     "POST /dynamic_pool_groups": {"data": {"name": "fast pools"}},
+    "POST /storage_block_devices": {"data": {"device": "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4"}},
     "POST /storage_local_catalogs": {"data": {"path": "/rubackup2"}},
     "POST /users": {"data": {"username": "operator", "user_password": "correct horse"}},
 }

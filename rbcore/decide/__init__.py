@@ -22,6 +22,7 @@ from rbcore.decide.assign import DECIDERS as ASSIGN
 from rbcore.decide.clients import DECIDERS as CLIENTS
 from rbcore.decide.configuration import DECIDERS as CONFIGURATION
 from rbcore.decide.decision import Decision
+from rbcore.decide.devices import DECIDERS as DEVICES
 from rbcore.decide.installation import DECIDERS as INSTALLATION
 from rbcore.decide.queue import DECIDERS as QUEUE
 from rbcore.decide.records import DECIDERS as RECORDS
@@ -47,6 +48,7 @@ _DECIDERS: dict[type[Command], Callable[[State, Any, Context], Decision]] = {
     **CONFIGURATION,
     **CLIENTS,
     **SERVERS,
+    **DEVICES,
     **QUEUE,
     **ASSIGN,
     **TASKS,

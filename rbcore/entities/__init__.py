@@ -34,6 +34,7 @@ from rbcore.entities.schedule import (
 )
 from rbcore.entities.settings import CONFIGURATION_ID, Configuration
 from rbcore.entities.storage import (
+    BlockDevice,
     ClientDefinedStorage,
     DynamicPoolGroup,
     DynamicPoolGroupRecord,
@@ -63,6 +64,7 @@ ENTITIES: dict[str, type[Entity]] = {
         PoolSubstitution,
         DynamicPoolGroup,
         DynamicPoolGroupRecord,
+        BlockDevice,
         ClientDefinedStorage,
         UnauthorisedClient,
         Client,
@@ -98,6 +100,7 @@ __all__ = [
     "Backup",
     "BackupPart",
     "BackupStrategy",
+    "BlockDevice",
     "Client",
     "ClientBandwidth",
     "ClientDefinedStorage",

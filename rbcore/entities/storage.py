@@ -94,6 +94,22 @@ class DynamicPoolGroupRecord(Entity, frozen=True, kw_only=True):
     enabled: bool = True
 
 
+class BlockDevice(Entity, frozen=True, kw_only=True):
+    """A disk, a logical unit or a partition of a Block device pool. This release writes nothing to it."""
+
+    KIND = "block_device"
+    device: str
+    pool: int
+    overwrite_file_system: bool = False
+    """An operator said that what stood on it may go."""
+    description: str = ""
+    parallel_workers: int = 2
+    size_bytes: int = 0
+    contents: tuple[str, ...] = ()
+    """What stood on it when it was added, by its signatures."""
+    created_ns: int = 0
+
+
 class ClientDefinedStorage(Entity, frozen=True, kw_only=True):
     """Storage that a client's module writes to by itself; the server keeps the metadata."""
 

@@ -19,7 +19,7 @@ from rbcore.resources.access import (
 )
 from rbcore.resources.bandwidth import CLIENT_BANDWIDTH
 from rbcore.resources.clients import CLIENTS, UNAUTHORISED_CLIENTS
-from rbcore.resources.devices import CLIENT_DEFINED_STORAGES
+from rbcore.resources.devices import CLIENT_DEFINED_STORAGES, STORAGE_BLOCK_DEVICES
 from rbcore.resources.notifications import NOTIFICATIONS
 from rbcore.resources.pool_choice import DYNAMIC_POOL_GROUPS, DYNAMIC_POOL_GROUPS_RECORDS, POOL_SUBSTITUTION
 from rbcore.resources.pools import POOL_LIST, STORAGE_LOCAL_CATALOGS
@@ -42,6 +42,7 @@ RESOURCES: tuple[Resource, ...] = (
     MEDIA_SERVERS,
     POOL_LIST,
     STORAGE_LOCAL_CATALOGS,
+    STORAGE_BLOCK_DEVICES,
     CLIENT_DEFINED_STORAGES,
     POOL_SUBSTITUTION,
     DYNAMIC_POOL_GROUPS,

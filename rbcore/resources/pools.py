@@ -7,6 +7,7 @@ from typing import Any
 
 from rbcore.destination import in_one_namespace
 from rbcore.entities import (
+    BlockDevice,
     Client,
     ClientDefinedStorage,
     DynamicPoolGroup,
@@ -134,6 +135,11 @@ def _is_in_groups(state: State, pool: Entity) -> str | None:
     return f"it is in dynamic pool groups (dynamic_pool_groups_records {ids_of(found)})" if found else None
 
 
+def _has_block_devices(state: State, pool: Entity) -> str | None:
+    found = [one for one in state.all(BlockDevice) if one.pool == pool.id]
+    return f"block devices belong to it (ids {ids_of(found)})" if found else None
+
+
 def _has_client_storages(state: State, pool: Entity) -> str | None:
     found = [one for one in state.all(ClientDefinedStorage) if pool.id in (one.pool, one.metadata_fs_pool)]
     return f"client-defined storages name it (ids {ids_of(found)})" if found else None
@@ -235,6 +241,7 @@ POOL_LIST = Resource(
         _keeps_metadata,
         _is_in_substitutions,
         _is_in_groups,
+        _has_block_devices,
         _has_client_storages,
         is_not_referred_to(Pool.KIND),
     ),

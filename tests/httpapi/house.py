@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +30,9 @@ from eventlog.views import LOGS, Projector, SqliteViewReader, ViewSchema
 from httpapi import Services, Settings, Tokens, VolumeCredentials, create_app
 from httpapi.openapi import document
 from httpapi.rubackup import methods
+from rbcore.block_device import BlockDeviceFacts
 from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Reply
-from rbcore.errors import Unavailable
+from rbcore.errors import InvalidRequest, Unavailable
 from rbcore.messages import ListBlockDevices, ListFilesystem, Listing, ListModuleResources
 from rbcore.monitoring import MonitoringSample
 from rbcore.resources import RESOURCES
@@ -125,6 +126,23 @@ class FakeMonitoring:
 
 
 @dataclass
+class FakeDisks:
+    """Block devices by path: ``there`` answer with their size and contents, the others are not there."""
+
+    there: dict[str, BlockDeviceFacts] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def look(self, path: str, known: Sequence[str] = ()) -> BlockDeviceFacts:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(path)
+        if path not in self.there:
+            raise InvalidRequest(f"{path}: there is no such device.")
+        facts = self.there[path]
+        real = {one: self.there[one].real_path for one in known if one in self.there}
+        return msgspec.structs.replace(facts, same_as=[one for one in known if real.get(one) == facts.real_path])
+
+
+@dataclass
 class ApiAnswer:
     """An answer out of the test client."""
 
@@ -209,6 +227,7 @@ class House:
     clock: TestClock
     sessions: FakeSessions
     contents: FakeContents
+    disks: FakeDisks
     secrets: Path
     site: TapeSite
     """It can reach the library on ``shelf``. Its actors run when ``nursery`` is told to."""
@@ -317,7 +336,7 @@ async def open_house(
             wait_for=projector.wait_for,
         )
         credentials = VolumeCredentials(DirectoryVolume(secrets, direct=False), threads, randomness, profiles.CHEAPEST)
-        sessions, contents = FakeSessions(), FakeContents()
+        sessions, contents, disks = FakeSessions(), FakeContents(), FakeDisks()
         shelf = shelf or SimulatedShelf()
         site = _tape_site(journal, _World(clock, randomness, threads), shelf.devices)
         services = Services(
@@ -326,6 +345,7 @@ async def open_house(
             sessions=sessions,
             contents=contents,
             tape=site,
+            block_devices=disks,
             monitoring=FakeMonitoring(),
             tokens=Tokens(clock, randomness),
             credentials=credentials,
@@ -341,6 +361,7 @@ async def open_house(
             clock,
             sessions,
             contents,
+            disks,
             secrets,
             site,
             shelf,

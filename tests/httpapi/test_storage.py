@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from rbcore.block_device import BlockDeviceFacts
 from tests.httpapi.house import BACKUP_TASK, HWID, House
 from tests.httpapi.manual_storage import add_media_server
 from tests.httpapi.stories import assigned, queued
@@ -148,3 +151,102 @@ async def test_a_group_is_no_target_of_a_copy_and_no_unwritable_pool_takes_a_tas
         assert answer.status == 400
         assert list(answer.errors) == ["pool"]
         assert "to which this release" in answer.errors["pool"][0]
+
+
+# --- block devices -------------------------------------------------------------------------------------------------------
+
+DISK = "/dev/disk/by-id/one"
+
+
+async def with_disk(house: House, **given: Any) -> None:
+    """A pool that takes disks, and a disk."""
+    await make(house, "pool_list", pool_name="blocks", pool_type="Block device", meta_data_pool="Default")
+    facts: dict[str, Any] = {"real_path": "/dev/sdb", "size_bytes": 10**12, "contents": [], "same_as": [], **given}
+    house.disks.there[DISK] = BlockDeviceFacts(**facts)
+
+
+async def test_the_life_of_a_block_device(house: House) -> None:
+    await with_disk(house)
+    body = {"device": DISK, "pool": "blocks", "overwrite_file_system": False, "description": ""}
+    made = await house.call("POST", "storage_block_devices", {"data": body})
+    assert (made.status, made.message) == (201, "Resource with name 'Storage Block Devices' was created successfully!")
+    path = f"storage_block_devices/{made.data['id']}"
+    row = (await house.call("GET", path)).data
+    shown = {"pool": "blocks", "size": 10**12, "used": 0, "free": 10**12, "status": "Registered", "contents": []}
+    assert row.items() >= shown.items()
+    change = {"data": {"description": "shelf 3", "parallel_workers": 4, "device": "/dev/other", "size": 1}}
+    changed = await house.call("PATCH", path, change)
+    assert (changed.status, changed.message) == (200, "block device parameters changed")
+    after = (await house.call("GET", path)).data
+    assert after == row | {"description": "shelf 3", "parallel_workers": 4}
+    for workers in (0, 65, "2", True):
+        assert (await house.call("PATCH", path, {"data": {"parallel_workers": workers}})).status == 400
+    refused = await house.call("DELETE", "pool_list", {"ids": [2]})
+    assert "block devices belong to it (ids 1)" in refused.message
+    gone = await house.call("DELETE", path)
+    assert (gone.status, gone.message) == (200, "block device deleted")
+    assert (await house.call("GET", path)).message == "block device not found"
+    assert house.disks.asked == [DISK], "nothing but its addition asks a device"
+
+
+async def test_what_holds_something_is_taken_only_on_order(house: House) -> None:
+    await with_disk(house, contents=["ext4 file system 'data'", "gpt partition table"])
+    body = {"device": DISK, "pool": "blocks", "overwrite_file_system": False}
+    refused = await house.call("POST", "storage_block_devices", {"data": body})
+    assert refused.status == 400
+    (said,) = refused.errors["overwrite_file_system"]
+    assert "holds something: ext4 file system 'data', gpt partition table" in said
+    assert (await house.call("GET", "storage_block_devices")).data["total"] == 0
+    body["overwrite_file_system"] = True
+    made = await house.call("POST", "storage_block_devices", {"data": body})
+    assert made.status == 201
+    row = (await house.call("GET", f"storage_block_devices/{made.data['id']}")).data
+    assert row["contents"] == ["ext4 file system 'data'", "gpt partition table"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"device": "sdb"}, "device"),
+        ({"device": "/etc/passwd"}, "device"),
+        ({"device": "/dev/../etc/passwd"}, "device"),
+        ({"device": "/dev//sdb"}, "device"),
+        ({"device": ""}, "device"),
+        ({"device": None}, "device"),
+        ({"device": 7}, "device"),
+        ({"device": "/dev/\0"}, "device"),
+        ({"pool": "Default"}, "pool"),
+        ({"pool": "far blocks"}, "pool"),
+        ({"pool": "nowhere"}, "pool"),
+        ({"overwrite_file_system": "perhaps"}, "overwrite_file_system"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+async def test_a_request_that_cannot_be_right_touches_no_device(
+    house: House, wrong: dict[str, Any], field: str
+) -> None:
+    await with_disk(house)
+    await add_media_server(house, 7)
+    far = {"pool_type": "File system", "media_server": "media-7"}
+    await make(house, "pool_list", pool_name="far files", **far)
+    blocks = {"pool_type": "Block device", "media_server": "media-7", "meta_data_pool": "far files"}
+    await make(house, "pool_list", pool_name="far blocks", **blocks)
+    body = {"device": DISK, "pool": "blocks", **wrong}
+    refused = await house.call("POST", "storage_block_devices", {"data": body})
+    assert refused.status == 400, refused.raw
+    assert list(refused.errors) == [field]
+    assert house.disks.asked == []
+
+
+async def test_a_device_is_there_and_in_one_pool_once(house: House) -> None:
+    await with_disk(house)
+    missing = await house.call("POST", "storage_block_devices", {"data": {"device": "/dev/none", "pool": "blocks"}})
+    assert (missing.status, list(missing.errors)) == (400, ["device"])
+    assert "there is no such device" in missing.errors["device"][0]
+    await make(house, "storage_block_devices", device=DISK, pool="blocks")
+    twice = await house.call("POST", "storage_block_devices", {"data": {"device": DISK, "pool": "blocks"}})
+    assert "block device 1 already" in twice.errors["device"][0]
+    house.disks.there["/dev/sdb"] = house.disks.there[DISK]
+    other_name = await house.call("POST", "storage_block_devices", {"data": {"device": "/dev/sdb", "pool": "blocks"}})
+    assert other_name.status == 400
+    assert f"the same disk as block device 1 ({DISK})" in other_name.errors["device"][0]
