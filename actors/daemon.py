@@ -20,6 +20,7 @@ from actors.client_session import HEARTBEAT_SECONDS, ClientSessions
 from actors.contents import ContentsReader
 from actors.data_channel import DataChannelServer
 from actors.dispatcher import Dispatcher
+from actors.housekeeper import Housekeeper
 from actors.jobs import Jobs
 from actors.journal import JournalActor
 from actors.link import Network
@@ -137,11 +138,17 @@ async def daemon_actors(
         listener = await network.listen_control(ports.host, ports.control)
         nursery.start_soon(listener.serve, sessions.serve)
         start("dispatcher", dispatcher.run)
+        housekeeper = Housekeeper(journal, world)
 
         async def run_tape(tape_site: TapeSite) -> None:
             await dispatcher.has_recorded_start.wait()
             await tape_site.run()
 
+        async def run_housekeeper() -> None:
+            await dispatcher.has_recorded_start.wait()
+            await housekeeper.run()
+
+        start("housekeeper", run_housekeeper)
         if site is not None:
             start("tape", functools.partial(run_tape, site))
         try:

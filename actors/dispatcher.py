@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import msgspec
@@ -38,7 +39,7 @@ from rbcore.commands import (
     RecoverTasks,
     Reply,
 )
-from rbcore.configuration import configured
+from rbcore.configuration import configured, in_service_mode
 from rbcore.dispatch import (
     AnyStep,
     AssignStep,
@@ -46,6 +47,7 @@ from rbcore.dispatch import (
     CopyStep,
     EndKillStep,
     Facts,
+    GiveUpStep,
     PauseStep,
     QueueTapeWorkStep,
     RecoverStep,
@@ -400,6 +402,9 @@ class Dispatcher:
     async def _recover(self, step: RecoverStep) -> None:
         await self._suspend(step.task_id, step.reason)
 
+    async def _give_up(self, step: GiveUpStep) -> None:
+        await self._advance(step.task_id, TaskStatus.KILLED, step.reason)
+
     async def _end_kill(self, step: EndKillStep) -> None:
         await self._advance(step.task_id, TaskStatus.KILLED, "stopped on order")
 
@@ -461,6 +466,7 @@ class Dispatcher:
         RetryStep: _retry,
         RecoverStep: _recover,
         EndKillStep: _end_kill,
+        GiveUpStep: _give_up,
     }
 
     # --- the log ------------------------------------------------------------------------------------------------------
@@ -558,11 +564,21 @@ class Dispatcher:
             self._places.tape.forget(archive)
 
     async def _sweep_for_ever(self) -> None:
+        """At start, and then every ``filesystems_clean_period``; not in service mode. Both are looked at every minute."""
+        swept_at = -inf
         while True:
-            for catalog in list(self._journal.state.all(LocalCatalog)):
-                try:
-                    swept = await self._storages.ask(catalog.id, SweepCatalog(), REMOVE_SECONDS_MAX)
-                    self._swept_bytes += sum(size for _, size in swept.removed)
-                except RbError as error:
-                    _log.warning("catalog %s is not swept: %s", catalog.path, error.message)
-            await trio.sleep(60.0 * int(configured(self._journal.state, "filesystems_clean_period")))
+            state = self._journal.state
+            due_at = swept_at + 60.0 * int(configured(state, "filesystems_clean_period"))
+            if trio.current_time() >= due_at and not in_service_mode(state):
+                await self._sweep()
+                swept_at = trio.current_time()
+            else:
+                await trio.sleep(min(LOOK_SECONDS_MAX, max(1.0, due_at - trio.current_time())))
+
+    async def _sweep(self) -> None:
+        for catalog in list(self._journal.state.all(LocalCatalog)):
+            try:
+                swept = await self._storages.ask(catalog.id, SweepCatalog(), REMOVE_SECONDS_MAX)
+                self._swept_bytes += sum(size for _, size in swept.removed)
+            except RbError as error:
+                _log.warning("catalog %s is not swept: %s", catalog.path, error.message)

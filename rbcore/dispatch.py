@@ -25,7 +25,7 @@ from rbcore import media
 from rbcore.chain import ancestors, chain_of
 from rbcore.configuration import configured, in_service_mode
 from rbcore.destination import group_named, pools_for
-from rbcore.entities import Backup, PendingRemoval, TapeCartridge, TapeTask, Task
+from rbcore.entities import Backup, Client, PendingRemoval, TapeCartridge, TapeTask, Task
 from rbcore.indexes import BackupGroup, canonical_resource
 from rbcore.state import State
 from rbcore.vocabulary import (
@@ -42,6 +42,9 @@ CLIENT_TASKS_MAX: Final = 2
 """Tasks that run on one client at a time; each uses several workers there."""
 CATALOG_TASKS_MAX: Final = 8
 """Tasks that work on one catalog at a time."""
+
+OFFLINE_SECONDS: Final = 900
+"""How long a client may be away before work that it had begun is given up, where that is configured: a restart of the machine is shorter."""
 
 _RUNNING: Final = frozenset(RUNNING_STATUSES)
 _NOT_BEGUN: Final = frozenset({TaskStatus.NEW, TaskStatus.ASSIGNED, TaskStatus.SUSPENDED})
@@ -122,6 +125,12 @@ class RecoverStep(Step, frozen=True, kw_only=True):
     reason: str = "nobody worked on the task"
 
 
+class GiveUpStep(Step, frozen=True, kw_only=True):
+    """Send ``AdvanceTask(Killed)``: its client went away in the middle of it, and did not come back (``kill_task_of_offline_client``)."""
+
+    reason: str
+
+
 class PauseStep(Step, frozen=True, kw_only=True):
     """Tell the worker to pause; then the task belongs to ``told_to_pause``."""
 
@@ -147,6 +156,7 @@ AnyStep = (
     | RemoveBytesStep
     | RetryStep
     | RecoverStep
+    | GiveUpStep
     | PauseStep
     | ContinueStep
     | StopStep
@@ -295,6 +305,8 @@ def _step(state: State, facts: Facts, task: Task, now_ns: int, load: _Load) -> A
         case TaskStatus.ASSIGNED:
             return _start(state, facts, task, load)
         case TaskStatus.SUSPENDED:
+            if why := _why_given_up(state, facts, task, now_ns):
+                return GiveUpStep(task_id=task.id, reason=why)
             return RetryStep(task_id=task.id) if _may_retry(state, facts, task, now_ns) else None
         case TaskStatus.KILL:
             return EndKillStep(task_id=task.id)
@@ -309,6 +321,21 @@ def _about_worker(facts: Facts, task: Task) -> AnyStep | None:
     if task.status == TaskStatus.PAUSED:
         return None if task.id in facts.told_to_pause else PauseStep(task_id=task.id)
     return ContinueStep(task_id=task.id) if task.id in facts.told_to_pause else None
+
+
+def _why_given_up(state: State, facts: Facts, task: Task, now_ns: int) -> str:
+    """A task that was at work when its client went away. One that nobody has begun waits for the client (reference 3.20), and so does what was
+    begun for as long as a client may need to start anew: then it goes on where it was."""
+    if task.task_type not in CLIENT_TASKS or not task.started_ns or task.client_id in facts.online_clients:
+        return ""
+    client = state.find(Client, task.client_id)
+    if client is None or now_ns - client.last_online_ns < OFFLINE_SECONDS * 10**9:
+        return ""
+    if configured(state, "kill_task_of_offline_client") != "yes":
+        return ""
+    return (
+        f"client {client.hostname} has been offline for {OFFLINE_SECONDS // 60} minutes (kill_task_of_offline_client)"
+    )
 
 
 def _in_service_mode(state: State, task: Task) -> RecoverStep | None:

@@ -70,19 +70,28 @@ def choose_catalog(
     reserve_bytes: int,
     preferred_id: int = 0,
     archive_bytes: int = 0,
+    spread: bool = False,
 ) -> Placement:
-    """The first catalog, ascending by id, that is online and has more than ``reserve_bytes`` free (reference 3.10, "sequentially").
+    """The first catalog, ascending by id, that is online and has more than ``reserve_bytes`` free (reference 3.10, "sequentially"); with
+    ``spread`` ("uniformly") the one of those that has most.
 
     ``preferred_id``: where an earlier attempt left durable blocks; it goes first. ``archive_bytes``: size of the archive, where it is known; the
     preferred catalog has some of it already. Pure.
     """
     rejected: list[str] = []
-    for catalog in sorted(catalogs, key=lambda one: (one.id != preferred_id, one.id)):
+
+    def rank(one: LocalCatalog) -> tuple[bool, int, int]:
+        fact = facts.get(one.id)
+        return one.id != preferred_id, -fact.free_bytes if spread and fact is not None else 0, one.id
+
+    for catalog in sorted(catalogs, key=rank):
         needed_bytes = archive_bytes if catalog.id != preferred_id and reserve_bytes >= 0 else 0
         why_not = _why_not(facts.get(catalog.id), reserve_bytes, needed_bytes)
         if not why_not:
             if catalog.id == preferred_id:
                 reason = f"catalog {catalog.path} has the blocks of the attempt before"
+            elif spread:
+                reason = f"catalog {catalog.path} has most room"
             else:
                 reason = f"catalog {catalog.path} is the first with room"
             return Placement(catalog=catalog, reason=reason, rejected=rejected)
@@ -135,6 +144,7 @@ def _target(state: State, pool: Pool, facts: Facts, *, preferred_id: int, archiv
         reserve_bytes=-1 if pool.ignore_free_space_check else int(configured(state, "pool_storage_capacity_reserve")),
         preferred_id=preferred_id,
         archive_bytes=archive_bytes,
+        spread=configured(state, "data_spred_into_pool") == "uniformly",
     )
     return Target(
         pool_id=pool.id,

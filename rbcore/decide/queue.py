@@ -12,12 +12,14 @@ from rbcore.decide.decision import Decision, Draft, get, get_all
 from rbcore.decide.fields import accept_all, client_named, invalid, json_object, text
 from rbcore.entities import Backup, Client, ClientGroup, DynamicPoolGroup, LocalCatalog, PendingRemoval, Pool, Task
 from rbcore.errors import InvalidRequest, Refused
-from rbcore.events import TaskQueued, TaskStatusChanged
+from rbcore.events import BackupRecorded, TaskQueued, TaskStatusChanged
 from rbcore.protectable import is_nothing, module_problem, path_problem, resource_problem
+from rbcore.quota import why_no_more
 from rbcore.resource import Boolean, Choice, Integer, Interval, Reference, Text
 from rbcore.state import State
 from rbcore.task import require
 from rbcore.vocabulary import (
+    BACKUP_TASKS,
     BACKUP_TYPES,
     CLIENT_TASKS,
     COPY_TASKS,
@@ -90,6 +92,8 @@ def check_backup(state: State, values: Mapping[str, Any]) -> None:
         errors["pool"] = [problem]
     if is_nothing(values["storage_duration"]):
         errors["storage_duration"] = ["storage_duration: it must be longer than nothing."]
+    if problem := why_no_more(state, client):
+        errors["client"] = [f"client: {problem}"]
     if errors:
         raise invalid(TITLE, errors)
 
@@ -165,6 +169,25 @@ def queue_verification(state: State, command: QueueVerification, context: Contex
     backup = get(state, Backup, command.backup_id, "backup")
     draft = Draft(state)
     return added(draft, [add_task(draft, _about_backup(TaskType.VERIFY, backup, backup.client_id, {}))])
+
+
+def verification_of(recorded: BackupRecorded, backup_id: int) -> TaskQueued:
+    """Of a backup that the same batch records."""
+    return TaskQueued(
+        task_type=TaskType.VERIFY,
+        resource_type=recorded.resource_type,
+        resource=recorded.resource,
+        backup_type=recorded.backup_type,
+        client_id=recorded.client_id,
+        pool_id=recorded.pool_id,
+        crypto=recorded.crypto,
+        priority=PRIORITY_DEFAULT,
+        storage_duration=recorded.storage_duration,
+        archiving=False,
+        backup_id=backup_id,
+        parameters={},
+        restarted_from=0,
+    )
 
 
 # --- copies ------------------------------------------------------------------------------------------------------------
@@ -282,8 +305,11 @@ def _refuse_restart(state: State, task: Task) -> None:
         raise Refused(f"Task {task.id} cannot be restarted: backup {task.backup_id} is no longer in the repository.")
     if task.task_type == TaskType.DELETE and state.find(PendingRemoval, task.backup_id) is None:
         raise Refused(f"Task {task.id} cannot be restarted: no bytes of backup {task.backup_id} are left.")
-    if task.task_type in CLIENT_TASKS and state.find(Client, task.client_id) is None:
+    client = state.find(Client, task.client_id)
+    if task.task_type in CLIENT_TASKS and client is None:
         raise Refused(f"Task {task.id} cannot be restarted: its client is no longer authorised.")
+    if task.task_type in BACKUP_TASKS and client is not None and (no_more := why_no_more(state, client)):
+        raise Refused(f"Task {task.id} cannot be restarted: {no_more}")
     if task.task_type in COPY_TASKS and backup is not None:
         pool = state.find(Pool, task.target_pool_id)
         if pool is None:

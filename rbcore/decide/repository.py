@@ -22,7 +22,7 @@ from rbcore.commands import (
 from rbcore.configuration import configured
 from rbcore.decide.decision import Decision, Draft, bounded, get, get_all
 from rbcore.decide.fields import Unacceptable, invalid, text
-from rbcore.decide.queue import queue_deletion
+from rbcore.decide.queue import add_task, queue_deletion, verification_of
 from rbcore.decide.tasks import change_status
 from rbcore.entities import Backup, BackupPart, PendingRemoval, Pool, TapeCartridge, Task
 from rbcore.errors import Damaged, InvalidRequest, NotAllowedNow, Refused
@@ -104,6 +104,8 @@ def record_backup(state: State, command: RecordBackup, context: Context) -> Deci
     problems = f", {command.problems} with problems" if command.problems else ""
     reason = f"backup {backup_id}: {command.files} files{problems}, {command.archive_size} bytes stored"
     change_status(draft, task, TaskStatus.DONE, reason)
+    if configured(state, "verify_archive_after_creation") == "yes":
+        add_task(draft, verification_of(recorded, backup_id))
     return draft.decision(ids=[backup_id], data={"backup_id": backup_id})
 
 

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
+from rbcore import housekeeping
 from rbcore.commands import (
+    AdvanceTask,
+    AgentGone,
+    CatalogFacts,
     ChangeConfiguration,
+    ChangeRecord,
     ChangeStoreUntil,
+    CreateRecord,
     DeleteBackups,
     KillTask,
     NoteLogin,
     QueueRestore,
     QueueVerification,
+    RecordBytesRemoved,
+    RemoveTasks,
     RestartTasks,
     SetServiceMode,
 )
 from rbcore.configuration import configured, in_service_mode
 from rbcore.decide.access import login_blocked
-from rbcore.dispatch import Facts, next_steps
-from rbcore.entities import CONFIGURATION_ID, Backup, Configuration
+from rbcore.dispatch import OFFLINE_SECONDS, Facts, GiveUpStep, next_steps
+from rbcore.entities import CONFIGURATION_ID, Backup, Configuration, Task
 from rbcore.errors import InvalidRequest, NotAllowedNow, Refused
-from rbcore.vocabulary import GLOBAL_CONFIGURATION, ConfigurationKey
-from tests.core.world import SECOND_NS, World, task_body
+from rbcore.housekeeping import PERIODS, tasks_to_remove
+from rbcore.quota import stored_bytes_of
+from rbcore.schedule_commands import ExecuteRule
+from rbcore.vocabulary import GLOBAL_CONFIGURATION, ConfigurationKey, TaskType
+from tests.core.test_schedule import rule
+from tests.core.world import SECOND_NS, World, archive_of, task_body
 
 KEYS = tuple(GLOBAL_CONFIGURATION.values())
 _MINUTE_NS = 60 * SECOND_NS
@@ -258,3 +272,158 @@ def test_wrong_auth_keys_say_after_how_many_failures_and_for_how_long(world: Wor
     assert blocked(5)
     configure(world, wrong_auth_attempts_count=0)
     assert not blocked()
+
+
+# --- capacity, verification, spreading ---------------------------------------------------------------------------------
+
+_GIB = 1 << 30
+
+
+def test_clients_capacity_limits_admit_by_what_is_stored(world: World) -> None:
+    task = world.transmitting(world.queued())
+    backup_id = world.run(archive_of(task, archive_size=_GIB)).ids[0]
+    world.run(ChangeRecord(resource="clients", id=1, changes={"storage_capacity": 1}))
+    killed = world.queued(resource="/srv")
+    world.run(KillTask(task_id=killed))
+    configure(world, clients_capacity_limits=True)
+    with pytest.raises(InvalidRequest) as refused:
+        world.queued(resource="/srv")
+    assert set(refused.value.errors) == {"client"}
+    with pytest.raises(Refused, match="storage capacity"):
+        world.run(RestartTasks(ids=[killed]))
+    with pytest.raises(InvalidRequest):
+        world.run(ExecuteRule(rule_id=rule(world)))
+    world.run(QueueVerification(backup_id=backup_id))
+    world.run(ChangeRecord(resource="clients", id=1, changes={"storage_capacity": 2}))
+    world.queued(resource="/srv")
+    world.run(ChangeRecord(resource="clients", id=1, changes={"storage_capacity": 0}))
+    world.queued(resource="/srv")
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 5 * _GIB), st.sampled_from(["/a", "/b"])), max_size=4))
+def test_what_a_client_has_stored_is_the_sum_of_its_archives(sizes: list[tuple[int, str]]) -> None:
+    world = World().installed()
+    world.client()
+    other = world.client(hwid="bb" * 8, hostname="beta", key="cd" * 32)
+    for size, resource in sizes:
+        world.run(archive_of(world.transmitting(world.queued(resource=resource)), archive_size=size))
+    assert stored_bytes_of(world.state, 1) == sum(size for size, _ in sizes)
+    assert stored_bytes_of(world.state, other) == 0
+
+
+@pytest.mark.parametrize("wanted", ["yes", "no"])
+def test_verify_archive_after_creation_queues_a_verification_with_the_backup(world: World, wanted: str) -> None:
+    configure(world, verify_archive_after_creation=wanted)
+    backup_id = world.backed_up()
+    tasks = [one for one in world.state.all(Task) if one.task_type == TaskType.VERIFY]
+    assert [(one.backup_id, one.status, one.client_id) for one in tasks] == [(backup_id, "New", 1)] * (wanted == "yes")
+    if tasks:
+        assert world.assigned(tasks[0].id).status == "Assigned"
+
+
+@pytest.mark.parametrize(("spread", "chosen"), [("sequentially", 1), ("uniformly", 2)])
+def test_data_spred_into_pool_says_which_catalog_is_taken(world: World, spread: str, chosen: int) -> None:
+    configure(world, data_spred_into_pool=spread, pool_storage_capacity_reserve=0)
+    world.run(CreateRecord(resource="storage_local_catalogs", fields={"path": "/srv/second", "pool": "Default"}))
+    facts = [
+        CatalogFacts(local_catalog_id=1, online=True, free_bytes=10),
+        CatalogFacts(local_catalog_id=2, online=True, free_bytes=20),
+    ]
+    assert world.assigned(world.queued(), catalogs=facts).local_catalog_id == chosen
+
+
+# --- clients that are gone ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", ["yes", "no"])
+def test_kill_task_of_offline_client_gives_up_what_was_begun(world: World, wanted: str) -> None:
+    configure(world, kill_task_of_offline_client=wanted)
+    begun = world.transmitting(world.queued())
+    waiting = world.queued(resource="/srv")
+    world.run(AgentGone(client_id=1, reason="it vanished"))
+    world.run(AdvanceTask(task_id=begun.id, status="Suspended", reason="the client is gone"))
+
+    def given_up() -> list[int]:
+        facts = Facts(online_clients=set(), under_way=set())
+        return [one.task_id for one in next_steps(world.state, facts, world.now_ns) if isinstance(one, GiveUpStep)]
+
+    world.now_ns += (OFFLINE_SECONDS - 10) * SECOND_NS
+    assert given_up() == [], "a machine that starts anew goes on where it was"
+    world.now_ns += 20 * SECOND_NS
+    assert given_up() == [begun.id] * (wanted == "yes")
+    assert waiting not in given_up(), "what nobody has begun waits"
+    facts = Facts(online_clients={1}, under_way=set())
+    assert not [one for one in next_steps(world.state, facts, world.now_ns) if isinstance(one, GiveUpStep)]
+
+
+# --- ended tasks -------------------------------------------------------------------------------------------------------
+
+
+def ended(world: World, status: str, resource: str) -> int:
+    task = world.transmitting(world.queued(resource=resource))
+    if status == "Done":
+        world.run(archive_of(task))
+    else:
+        if status == "Killed":
+            world.run(KillTask(task_id=task.id))
+        world.run(AdvanceTask(task_id=task.id, status=status, reason="as it happens"))
+    return task.id
+
+
+@given(
+    periods=st.fixed_dictionaries({key: st.integers(0, 200) for key in PERIODS.values()}),
+    statuses=st.lists(st.sampled_from(list(PERIODS)), max_size=6),
+    minutes=st.integers(0, 200),
+)
+@settings(max_examples=30)
+def test_ended_tasks_go_when_their_period_is_over_and_not_before(
+    periods: dict[str, int], statuses: list[str], minutes: int
+) -> None:
+    world = World().installed()
+    world.client()
+    configure(world, **periods)
+    tasks = [ended(world, status, f"/{number}") for number, status in enumerate(statuses)]
+    world.now_ns += minutes * _MINUTE_NS
+    due = tasks_to_remove(world.state, world.now_ns)
+    for task_id, status in zip(tasks, statuses, strict=True):
+        period = periods[PERIODS[status]]
+        age_ns = world.now_ns - world.task(task_id).ended_ns
+        assert (task_id in due) == (period > 0 and age_ns >= period * _MINUTE_NS)
+    if due:
+        world.run(RemoveTasks(ids=due))
+    assert tasks_to_remove(world.state, world.now_ns) == []
+    world.run(SetServiceMode(on=True))
+    world.now_ns += 10**6 * _MINUTE_NS
+    assert tasks_to_remove(world.state, world.now_ns) == []
+
+
+def test_a_removal_that_failed_stays_while_bytes_wait_for_it(world: World) -> None:
+    configure(world, error_tasks_remove_period=1, done_tasks_remove_period=0)
+    task_id = world.run(DeleteBackups(ids=[world.backed_up()])).data["task_ids"][0]
+    world.assigned(task_id)
+    world.run(AdvanceTask(task_id=task_id, status="Error", reason="the disk is gone"))
+    world.now_ns += 10 * _MINUTE_NS
+    assert tasks_to_remove(world.state, world.now_ns) == []
+    again = world.run(RestartTasks(ids=[task_id])).ids[0]
+    world.assigned(again)
+    world.run(RecordBytesRemoved(backup_id=world.task(again).backup_id, bytes_removed=1))
+    assert tasks_to_remove(world.state, world.now_ns) == [task_id]
+
+
+def test_one_look_takes_a_bounded_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "REMOVED_AT_ONCE_MAX", 2)
+    configure(world, killed_tasks_remove_period=1)
+    tasks = [ended(world, "Killed", f"/{number}") for number in range(3)]
+    world.now_ns += 10 * _MINUTE_NS
+    assert tasks_to_remove(world.state, world.now_ns) == tasks[:2]
+
+
+def test_the_table_of_effects_names_every_key_once() -> None:
+    text = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    named = [
+        name
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+    assert sorted(named) == sorted(GLOBAL_CONFIGURATION)

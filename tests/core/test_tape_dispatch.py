@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from rbcore.entities import (
+    CONFIGURATION_ID,
+    Configuration,
     Entity,
     LibrarySlot,
     MediumChanger,
@@ -26,6 +29,7 @@ from rbcore.tape_dispatch import (
     STARVING_SECONDS,
     STREAMS_MAX,
     AnyStep,
+    AskCleaningStep,
     DismountStep,
     DriveFacts,
     Facts,
@@ -423,3 +427,37 @@ def test_everything_ends_and_nothing_is_taken_from_anybody(
         library.step()
     library.work_off(400)
     assert all(one.status in (TaskStatus.DONE, TaskStatus.ERROR) for one in library.state.all(TapeTask))
+
+
+# --- keys of the configuration -----------------------------------------------------------------------------------------
+
+
+def configured(library: Library, **values: Any) -> Library:
+    library.put(Configuration(id=CONFIGURATION_ID, **values))
+    return library
+
+
+@pytest.mark.parametrize(("consolidating", "mounts"), [("yes", [1, 2]), ("no", [1, 2, 1, 2])])
+def test_consolidating_tape_library_tasks_says_whether_work_is_grouped(consolidating: str, mounts: list[int]) -> None:
+    library = configured(Library(cartridges=2), consolidating_tape_library_tasks=consolidating)
+    for cartridge in (1, 2, 1, 2):
+        library.ask(TapeTaskType.READ, cartridge_id=cartridge)
+    library.work_off()
+    assert [cartridge for _, cartridge in library.mounts] == mounts
+
+
+@pytest.mark.parametrize("auto", ["yes", "no"])
+def test_auto_clean_tape_drives_says_whether_a_drive_that_asks_is_cleaned(auto: str) -> None:
+    library = configured(Library(), auto_clean_tape_drives=auto)
+    library.put(changed(library.drive(1), cleaning_required=True))
+    assert [isinstance(one, AskCleaningStep) for one in library.look()] == [True] * (auto == "yes")
+
+
+@pytest.mark.parametrize("days", [1, 30])
+def test_clean_tape_drives_period_says_when_a_drive_in_use_is_cleaned(days: int) -> None:
+    library = configured(Library(), auto_clean_tape_drives="yes", clean_tape_drives_period=days)
+    library.put(changed(library.drive(1), last_cleaned_ns=library.now_ns, mounts=5))
+    library.now_ns += days * 86_400 * SECOND_NS
+    assert library.look() == []
+    library.now_ns += 1
+    assert [type(one) for one in library.look()] == [AskCleaningStep]

@@ -1,0 +1,52 @@
+"""What goes by itself when it is old enough: ended tasks, by the four periods of the configuration (reference 3.4). Pure.
+
+Journals of tasks stay. In service mode nothing goes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rbcore.configuration import configured, in_service_mode
+from rbcore.entities import PendingRemoval, Task
+from rbcore.state import State
+from rbcore.vocabulary import TaskStatus, TaskType
+
+REMOVED_AT_ONCE_MAX: Final = 500
+"""Tasks of one look; the next one comes soon."""
+
+PERIODS: Final = {
+    TaskStatus.DONE: "done_tasks_remove_period",
+    TaskStatus.ERROR: "error_tasks_remove_period",
+    TaskStatus.BROKEN: "broken_tasks_remove_period",
+    TaskStatus.KILLED: "killed_tasks_remove_period",
+}
+"""Status -> the key that says after how many minutes its tasks go; 0: never."""
+
+
+def tasks_to_remove(state: State, now_ns: int) -> list[int]:
+    """Ids, ascending by status and id, at most ``REMOVED_AT_ONCE_MAX``.
+
+    A Delete task that failed stays while bytes wait for it: whoever restarts it needs it.
+    """
+    if in_service_mode(state):
+        return []
+    found: list[int] = []
+    for status, key in PERIODS.items():
+        minutes = int(configured(state, key))
+        if not minutes:
+            continue
+        before_ns = now_ns - minutes * 60 * 10**9
+        for task in state.tasks_in(status):
+            if task.ended_ns <= before_ns and not _is_awaited(state, task):
+                found.append(task.id)
+                if len(found) == REMOVED_AT_ONCE_MAX:
+                    return found
+    return found
+
+
+def _is_awaited(state: State, task: Task) -> bool:
+    if task.task_type != TaskType.DELETE or task.status == TaskStatus.DONE:
+        return False
+    removal = state.find(PendingRemoval, task.backup_id)
+    return removal is not None and removal.task_id == task.id
