@@ -32,7 +32,7 @@ _DESCRIPTION = """\
 The published RuBackup REST API, answered from one event log.
 
 Every answer wears the envelope `{is_error, message, data, errors}` and carries `X-Log-Position`, the place in the log where it stands.
-Every GET of records takes `at` and shows the past. Sign in with `POST /auth/login`; send the access token (header or
+Every GET takes `at` and shows the past. Sign in with `POST /auth/login`; send the access token (header or
 cookie) and the CSRF value with every later request, GET included. `Idempotency-Key` on a POST makes a repeat harmless.
 Capacities are GiB, bandwidths KiB/s, sizes of archives bytes."""
 
