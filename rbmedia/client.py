@@ -236,6 +236,10 @@ def _headers(session: Session) -> dict[str, str]:
 
 
 def _unwrap(response: httpx.Response) -> Answer:
+    if response.status_code == httpx.codes.NO_CONTENT:
+        return Answer(
+            status=response.status_code, message="", data=None, position=int(response.headers.get("X-Log-Position", 0))
+        )
     try:
         envelope = response.json()
         is_error, message = bool(envelope["is_error"]), str(envelope["message"])

@@ -20,6 +20,7 @@ from rbmedia.cli.daemon import agent, serve
 from rbmedia.cli.objects import clients, pools
 from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
+from rbmedia.cli.rules import rules
 from rbmedia.cli.shell import printable
 from rbmedia.cli.simulate import simulate
 from rbmedia.cli.tape import tape
@@ -51,6 +52,7 @@ for _command in (
     clients,
     pools,
     repository,
+    rules,
     tape,
     replay,
     audit,

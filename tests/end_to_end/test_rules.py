@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rbmedia.client import RestClient
 from rbmedia.exits import Exit
-from tests.end_to_end.installation import Installation, until
+from tests.end_to_end.installation import Installation
 
 
 def test_a_wish_of_a_protected_host_becomes_a_rule_and_the_rule_a_backup(
@@ -26,11 +26,16 @@ def test_a_wish_of_a_protected_host_becomes_a_rule_and_the_rule_a_backup(
     (client,) = [row for row in rest.rows("/clients") if row["client"] == protected]
     assert client["online"], "the agent was not disturbed"
 
-    rest.call("POST", "/new_rule_requests/approve", body={"ids": [request["id"]]})
+    (listed,) = running.json("rules", "requests")
+    assert (listed["wish"], listed["id"]) == ("new", request["id"])
+    missing = running.command("rules", "approve", "new", "98", "99")
+    assert missing.returncode == Exit.FAILED
+    assert "There is no request with id 98" in missing.stderr
+    assert running.json("rules", "approve", "new", str(request["id"])) == {"succeeded": [request["id"]]}
     (rule,) = rest.rows("/global_schedule")
     assert (rule["status"], rule["client_id"], rule["storage_duration"]) == ("wait", protected, "14 days")
-    task_id = rest.call("POST", f"/global_schedule/{rule['id']}/execution").data["task_id"]
-    task = until(lambda: _ended(rest, task_id), "the task of the rule does not end")
+    assert running.json("rules", "show", str(rule["id"])) == rest.get(f"/global_schedule/{rule['id']}")
+    task = running.json("rules", "execute", str(rule["id"]))
     assert (task["status"], task["task_type"], task["rule_id"]) == ("Done", "Backup global", rule["id"]), task
     backup = rest.get(f"/repository/{task['archive_id']}")
     assert (backup["rule_id"], backup["resource"]) == (rule["id"], str(tree))
@@ -41,8 +46,15 @@ def test_a_wish_of_a_protected_host_becomes_a_rule_and_the_rule_a_backup(
     done = running.command("ask", "deletion", str(rule["id"]), "--comment", "moved away")
     assert done.returncode == Exit.OK, done.stderr
     (wish,) = rest.rows("/delete_rule_requests")
-    rest.call("POST", "/delete_rule_requests/approve", body={"ids": [wish["id"]]})
-    assert list(rest.rows("/global_schedule")) == []
+    assert running.json("rules", "decline", "deletion", str(wish["id"])) == {"succeeded": [wish["id"]]}
+    assert list(rest.rows("/delete_rule_requests")) == []
+    assert running.json("rules", "start", str(rule["id"])) == {"ids": [rule["id"]], "status": "run"}
+    assert [one["status"] for one in running.json("rules", "list")] == ["run"]
+    assert running.json("rules", "stop", str(rule["id"]))["status"] == "wait"
+    assert running.command("ask", "deletion", str(rule["id"])).returncode == Exit.OK
+    (wish,) = rest.rows("/delete_rule_requests")
+    assert running.command("rules", "approve", "deletion", str(wish["id"])).returncode == Exit.OK
+    assert running.json("rules", "list") == []
 
 
 def test_without_an_agent_there_is_no_identity_to_ask_with(running: Installation, tmp_path: Path) -> None:
@@ -50,8 +62,3 @@ def test_without_an_agent_there_is_no_identity_to_ask_with(running: Installation
     assert done.returncode == Exit.FAILED
     assert "No agent has its keys" in done.stderr
     assert not (tmp_path / "none").exists()
-
-
-def _ended(rest: RestClient, task_id: int) -> dict[str, object] | None:
-    task = rest.get(f"/task_queue/{task_id}")
-    return task if task["status"] in ("Done", "Error", "Broken", "Killed") else None
