@@ -10,7 +10,7 @@ import msgspec
 
 from eventlog.port import EventLog
 from rbcore.archive.store import ArchiveSummary
-from rbcore.commands import DeviceFacts, DriveFacts, ElementFacts, Order, Reply
+from rbcore.commands import CatalogFacts, DeviceFacts, DriveFacts, ElementFacts, Order, Reply
 from rbcore.entities import Backup, BackupPart, Task
 from rbcore.load import ServerLoad
 from rbcore.messages import ListArchive, ListBlockDevices, ListFilesystem, Listing, ListModuleResources
@@ -63,6 +63,13 @@ class Monitoring(Protocol):
 
     def samples(self) -> Sequence[MonitoringSample]:
         """Those that are kept, oldest first, ids ascending."""
+
+
+class Rooms(Protocol):
+    """What catalogs said of their room when they were looked at last."""
+
+    def fact(self, catalog_id: int) -> CatalogFacts | None:
+        """At once. None: nobody looked yet."""
 
 
 class Sessions(Protocol):
@@ -196,6 +203,7 @@ __all__ = [
     "ListArchive",
     "Monitoring",
     "Progress",
+    "Rooms",
     "ServerLoads",
     "Sessions",
     "TapeCandidate",

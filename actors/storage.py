@@ -22,9 +22,10 @@ from actors.mailbox import Mailbox
 from actors.port import Journal
 from rbcore.archive.store import ArchiveReader, ArchiveStore, ArchiveSummary, ArchiveWriter, Finding
 from rbcore.commands import CatalogFacts
-from rbcore.entities import Backup, BackupPart, LocalCatalog, PendingRemoval
+from rbcore.entities import Backup, BackupPart, LocalCatalog, MediaServer, PendingRemoval, Pool
 from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
 from rbcore.ports import World
+from rbcore.vocabulary import MAIN_SERVER
 
 _log = logging.getLogger(__name__)
 
@@ -149,8 +150,14 @@ class CatalogActor:
         try:
             with trio.move_on_after(FACTS_SECONDS_MAX):
                 store = await self._opened()
-                free_bytes = await self._world.threads.run(store.free_bytes)
-                return CatalogFacts(local_catalog_id=self.catalog.id, online=True, free_bytes=free_bytes)
+                room = await self._world.threads.run(store.room)
+                return CatalogFacts(
+                    local_catalog_id=self.catalog.id,
+                    online=True,
+                    free_bytes=room.free_bytes,
+                    size_bytes=room.size_bytes,
+                    file_system=room.file_system,
+                )
             problem = f"The catalog {self.catalog.path} did not answer within {FACTS_SECONDS_MAX} s."
         except RbError as error:
             problem = error.message
@@ -365,12 +372,13 @@ class Storages:
         return f"directory/{catalog_id}@{self._bus.host}"
 
     def get(self, catalog_id: int) -> CatalogActor:
-        """Raises ``NotFound`` when there is no such catalog."""
+        """Raises ``NotFound`` when there is no such catalog, ``Unavailable`` when it is on another media server: its path means nothing here."""
         actor = self._actors.get(catalog_id)
         if actor is None:
             catalog = self._journal.state.find(LocalCatalog, catalog_id)
             if catalog is None:
                 raise NotFound(f"Local catalog {catalog_id} is not known.")
+            self._refuse_elsewhere(catalog)
             actor = CatalogActor(
                 catalog,
                 self._open_store,
@@ -383,6 +391,12 @@ class Storages:
             address = self.address(catalog_id)
             self._start(address, functools.partial(actor.run, self._bus.serve(address, MAILBOX_BOUND)))
         return actor
+
+    def _refuse_elsewhere(self, catalog: LocalCatalog) -> None:
+        pool = self._journal.state.find(Pool, catalog.pool)
+        server = self._journal.state.find(MediaServer, pool.media_server) if pool is not None else None
+        if server is not None and server.type != MAIN_SERVER:
+            raise Unavailable(f"it is on media server {server.hostname}, with which this release has no session")
 
     def _kept(self, catalog_id: int) -> frozenset[str]:
         """Live backups, archives of tasks that have not ended, and what a Delete task is about to remove itself. By catalog: a copy has the name of

@@ -18,7 +18,7 @@ from rbcore.archive.container import CONTAINER_BYTES_MAX, container_number
 from rbcore.archive.manifest import is_archive_name
 from rbcore.archive.store import VerificationReport
 from rbcore.errors import Damaged, NotFound, ProtocolViolation, Refused, Unavailable
-from rbcore.ports import Volume
+from rbcore.ports import Volume, VolumeRoom
 
 MARKER_NAME: Final = "rbmedia-catalog"
 REMOVING_SUFFIX: Final = ".removing"
@@ -80,9 +80,9 @@ class DirectoryStore:
             what = "has no marker" if found is None else f"is the catalog {found!r}"
             raise Unavailable(f"{self._volume} {what}, wanted is {self._catalog!r}: is the right file system mounted?")
 
-    def free_bytes(self) -> int:
+    def room(self) -> VolumeRoom:
         self.check()
-        return self._volume.free_bytes()
+        return self._volume.room()
 
     def archives(self) -> list[str]:
         return [name for _, name in self._entries() if is_archive_name(name)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from rbcore.errors import Damaged, NotFound, RbError, StorageFull, Unavailable
+from rbcore.ports import VolumeRoom
 
 ALIGNMENT: Final = 4096
 STAGE_BYTES: Final = 4 * 1024 * 1024
@@ -95,6 +96,17 @@ class DirectoryVolume:
         with _translated(str(self.root)):
             figures = os.statvfs(self.root)
         return figures.f_bavail * figures.f_frsize
+
+    def room(self) -> VolumeRoom:
+        self._check_mounted()
+        with _translated(str(self.root)):
+            figures = os.statvfs(self.root)
+            device = os.stat(self.root).st_dev
+        return VolumeRoom(
+            size_bytes=figures.f_blocks * figures.f_frsize,
+            free_bytes=figures.f_bavail * figures.f_frsize,
+            file_system=device,
+        )
 
     def _check_mounted(self) -> None:
         if not self.root.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.port import BackupContents, Journal, Monitoring, Sessions, TapeLibraries
+from actors.port import BackupContents, Journal, Monitoring, Rooms, Sessions, TapeLibraries
 from eventlog.views.port import ViewReader
 from httpapi.credentials import Credentials
 from httpapi.tokens import Tokens
@@ -39,6 +39,7 @@ class Services:
     contents: BackupContents
     tape: TapeLibraries
     block_devices: BlockDevices
+    rooms: Rooms
     monitoring: Monitoring
     tokens: Tokens
     credentials: Credentials

@@ -271,6 +271,10 @@ class CatalogFacts(msgspec.Struct, frozen=True, kw_only=True):
     online: bool
     free_bytes: int
     problem: str = ""
+    size_bytes: int = 0
+    """Of its file system; 0: not known."""
+    file_system: int = 0
+    """The same for catalogs on one file system, whose room is there once; 0: not known."""
 
 
 class AssignTask(Command, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from rbcore.events import (
     MediaServerRevoked,
 )
 from rbcore.state import State, Undo
+from rbcore.vocabulary import FURTHER_SERVER
 
 
 def _appeared(state: State, kind: str, id: int, time_ns: int, event: MediaServerAppeared) -> list[Undo]:
@@ -42,7 +43,7 @@ def _authorised(state: State, kind: str, id: int, time_ns: int, event: MediaServ
         public_key=event.public_key,
         address=event.address,
         version=event.version,
-        type="media",
+        type=FURTHER_SERVER,
         created_ns=time_ns,
     )
     gone = state.replace(UnauthorisedMediaServer.KIND, event.unauthorised_id, None)

@@ -86,6 +86,7 @@ class Indexes:
     """See the module. Read by decisions; changed by ``State`` alone."""
 
     __slots__ = (
+        "_backup_bytes",
         "_backups",
         "active_tape_tasks",
         "assignments_of_user",
@@ -130,10 +131,15 @@ class Indexes:
         self.ended_tape_tasks_of_task: dict[int, set[int]] = {}
         """Task id -> ids of its tape tasks that have ended."""
         self._backups: dict[tuple[str, int], int] = {}
+        self._backup_bytes: dict[tuple[str, int], int] = {}
 
     def backups_of(self, attribute: str, id: int) -> int:
         """How many backups name ``id`` in ``client_id``, ``pool_id``, ``local_catalog_id`` or ``library_id``."""
         return self._backups.get((attribute, id), 0)
+
+    def backup_bytes_of(self, attribute: str, id: int) -> int:
+        """How many bytes the archives of those backups occupy."""
+        return self._backup_bytes.get((attribute, id), 0)
 
     def update(self, kind: str, before: Any, after: Any) -> None:
         """``before`` was the entity, ``after`` is; None: there was or is none."""
@@ -212,15 +218,17 @@ class Indexes:
         if before is not None and after is not None:
             assert group_of(before) == group_of(after), "a backup does not change its chain"
             assert before.ref_id == after.ref_id, "a backup does not change its chain"
-            if _place(before) == _place(after) and before.parts == after.parts:
+            is_same_size = before.archive_size == after.archive_size
+            if _place(before) == _place(after) and before.parts == after.parts and is_same_size:
                 return
         if before is not None:
             _remove(self.children, before.ref_id, before.id)
             _remove(self.groups, group_of(before), before.id)
             for place in _place(before):
                 self._backups[place] -= 1
+                self._backup_bytes[place] -= before.archive_size
                 if not self._backups[place]:
-                    del self._backups[place]
+                    del self._backups[place], self._backup_bytes[place]
             for part in before.parts:
                 _remove(self.backups_on_cartridge, part.cartridge_id, before.id)
         if after is not None:
@@ -229,6 +237,7 @@ class Indexes:
             self.groups.setdefault(group_of(after), set()).add(after.id)
             for place in _place(after):
                 self._backups[place] = self._backups.get(place, 0) + 1
+                self._backup_bytes[place] = self._backup_bytes.get(place, 0) + after.archive_size
             for part in after.parts:
                 self.backups_on_cartridge.setdefault(part.cartridge_id, set()).add(after.id)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from rbcore.monitoring import HostCounters
 
@@ -85,6 +87,16 @@ class VolumeFile(Protocol):
     def close(self) -> None: ...
 
 
+class VolumeRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the file system that a volume is on."""
+
+    size_bytes: int
+    free_bytes: int
+    """What this process can still write."""
+    file_system: int
+    """The same for volumes on one file system, whose room is there once; 0: nobody knows."""
+
+
 class Volume(Protocol):
     """A directory tree that a storage actor owns. Paths are relative, ``/`` between components, never ``..``; ``""`` is the root.
 
@@ -118,3 +130,5 @@ class Volume(Protocol):
         """Make creations, renames and removals in the directory durable."""
 
     def free_bytes(self) -> int: ...
+
+    def room(self) -> VolumeRoom: ...

@@ -363,7 +363,10 @@ DISASTER_RECOVERY_STATUSES: Final = (
     PlanStatus.ERROR,
 )
 
-MEDIA_SERVER_TYPES: Final = ("main", "reserve", "media")
+MAIN_SERVER: Final = "main"
+FURTHER_SERVER: Final = "media"
+MEDIA_SERVER_TYPES: Final = (MAIN_SERVER, "reserve", FURTHER_SERVER)
+"""The main server is the one this daemon is; it has no session with another in this release."""
 
 DEFAULT_POOL: Final = "Default"
 NO_GROUP: Final = "No group"

@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import trio
@@ -25,6 +25,7 @@ from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_st
 from actors.journal import JournalActor
 from actors.monitor import Monitor
 from actors.network import ServerNetwork
+from actors.room import RoomWatch
 from actors.supervisor import RestartPolicy, Supervisor
 from actors.tape.libraries import TapeSite
 from drivers.allocator import keep_freed_memory
@@ -86,7 +87,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
         server_id = server_hwid(socket.gethostname())
         monitor = Monitor(journal, ProcHost(), world, server=socket.gethostname())
         async with (
-            _running(monitor, world),
+            _running("monitor", monitor.run, world),
             _views(home, event_log, world) as views,
             daemon_actors(
                 journal,
@@ -101,6 +102,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
             ) as actors,
         ):
             assert actors.tape is not None, "it was asked for"
+            rooms = RoomWatch(journal, actors.storages)
             app = create_app(
                 Services(
                     journal=journal,
@@ -109,6 +111,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                     contents=actors.contents,
                     tape=actors.tape,
                     block_devices=HostBlockDevices(world.threads),
+                    rooms=rooms,
                     monitoring=monitor,
                     tokens=Tokens(world.clock, world.randomness),
                     credentials=credentials,
@@ -117,15 +120,16 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                     settings=_http_settings(settings),
                 )
             )
-            await _serve(settings, home, app, authority, actors, with_agent, stop)
+            async with _running("rooms", rooms.run, world):
+                await _serve(settings, home, app, authority, actors, with_agent, stop)
 
 
 @contextlib.asynccontextmanager
-async def _running(monitor: Monitor, world: RealWorld) -> AsyncIterator[None]:
-    """Nothing needs its samples so much that their end would be the daemon's."""
+async def _running(name: str, run: Callable[[], Awaitable[None]], world: RealWorld) -> AsyncIterator[None]:
+    """What only looks: nothing needs its figures so much that their end would be the daemon's."""
     supervisor = Supervisor(world, policy=NEVER_GIVEN_UP)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(supervisor.run, "monitor", monitor.run)
+        nursery.start_soon(supervisor.run, name, run)
         try:
             yield
         finally:

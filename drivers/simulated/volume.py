@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from rbcore.errors import Damaged, NotFound, StorageFull, Unavailable
-from rbcore.ports import Randomness
+from rbcore.ports import Randomness, VolumeRoom
 
 PAGE_BYTES: Final = 4096
 
@@ -168,6 +168,9 @@ class SimulatedVolume:
     def free_bytes(self) -> int:
         self._step("free_bytes", "")
         return max(0, self.capacity_bytes - self._used)
+
+    def room(self) -> VolumeRoom:
+        return VolumeRoom(size_bytes=self.capacity_bytes, free_bytes=self.free_bytes(), file_system=0)
 
     # --- faults ---
 

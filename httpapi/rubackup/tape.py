@@ -26,7 +26,7 @@ from rbcore.entities import MediaServer, TapeCartridge
 from rbcore.errors import InvalidRequest, LibraryHoldsUnknown
 from rbcore.media import named
 from rbcore.resources import by_name
-from rbcore.vocabulary import DESTINATION_STORAGE_TYPES, TAPE_POOL_TYPES, SlotType
+from rbcore.vocabulary import DESTINATION_STORAGE_TYPES, MAIN_SERVER, TAPE_POOL_TYPES, SlotType
 
 LIBRARIES = by_name["tape_libraries"]
 DRIVES = by_name["library_tape_drives"]
@@ -92,11 +92,14 @@ async def check_media_server(call: Call, hostname: str = "") -> None:
     if hostname:
         server = state.by_key(MediaServer, hostname)
     else:
-        server = next((one for one in state.all(MediaServer) if one.type == "main"), None)
+        server = next((one for one in state.all(MediaServer) if one.type == MAIN_SERVER), None)
     if server is None:
         sentence = f"There is no media server {hostname!r}."
         raise InvalidRequest("Bad request", errors={"media_server": [sentence]})
     await call.check(Uses(MediaServer.KIND, server.id, "media_server"))
+    if server.type != MAIN_SERVER:
+        sentence = f"The devices of media server {server.hostname} cannot be asked in this release."
+        raise InvalidRequest("Bad request", errors={"media_server": [sentence]})
 
 
 def device_row(facts: DeviceFacts) -> dict[str, Any]:

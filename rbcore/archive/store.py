@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+from rbcore.ports import VolumeRoom
+
 
 class ArchiveSummary(msgspec.Struct, frozen=True, kw_only=True):
     archive: str
@@ -90,7 +92,7 @@ class ArchiveReader(Protocol):
 
 
 class ArchiveStore(Protocol):
-    def free_bytes(self) -> int: ...
+    def room(self) -> VolumeRoom: ...
 
     def archives(self) -> list[str]:
         """Names of the finished archives."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace as changed
 
-from rbcore.capacity import room_on_cartridges
+from rbcore.capacity import free_on_cartridges
 from rbcore.chain import Parent
 from rbcore.commands import CatalogFacts
 from rbcore.decide.decision import get
@@ -149,4 +149,4 @@ def _free_bytes(state: State, pool: Pool, target: Target, facts: Facts) -> int:
     """Room for a backup: in the catalog that was found, or on the cartridges of the pool that can be written."""
     if target.local_catalog_id:
         return facts[target.local_catalog_id].free_bytes
-    return room_on_cartridges(state, pool.id).free
+    return free_on_cartridges(state, pool.id)

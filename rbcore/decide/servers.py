@@ -25,6 +25,7 @@ from rbcore.events import (
     MediaServerRevoked,
 )
 from rbcore.state import State
+from rbcore.vocabulary import MAIN_SERVER
 
 UNAUTHORISED_SERVERS_MAX: Final = 100
 """Media servers that wait for authorisation. More are turned away until the list is worked off: strangers cannot fill the log."""
@@ -58,7 +59,7 @@ def hello(state: State, command: MediaServerHello, context: Context) -> Decision
 
 
 def _why_another(server: MediaServer, command: MediaServerHello) -> str:
-    if server.type == "main":
+    if server.type == MAIN_SERVER:
         return "that is the main server itself"
     if server.public_key != command.public_key:
         return "the key is not the one that was pinned when it was authorised"

@@ -15,7 +15,7 @@ from rbcore.errors import InvalidRequest, Refused
 from rbcore.events import CartridgeMoveFailed, LibraryStatusChanged, RecordChanged, RecordDeleted
 from rbcore.media import why_kept
 from rbcore.state import State
-from rbcore.vocabulary import LIBRARY_STATUSES, TAPE_POOL_TYPES, LibraryStatus, PoolType, SlotType
+from rbcore.vocabulary import LIBRARY_STATUSES, MAIN_SERVER, TAPE_POOL_TYPES, LibraryStatus, PoolType, SlotType
 
 TITLE: Final = "Tape Libraries"
 _CREATED: Final = f"Resource with name '{TITLE}' was created successfully!"
@@ -61,6 +61,9 @@ def _accepted(state: State, command: AddTapeLibrary) -> tuple[Pool, MediaServer]
     pool = state.by_key(Pool, command.pool)
     if server is None:
         errors["media_server"] = [f"media_server: there is no media server '{command.media_server}'"]
+    elif server.type != MAIN_SERVER:
+        sentence = f"media_server: the devices of {server.hostname} cannot be asked in this release"
+        errors["media_server"] = [sentence]
     if pool is None:
         errors["pool"] = [f"pool: there is no pool '{command.pool}'"]
     elif pool.pool_type not in TAPE_POOL_TYPES:

@@ -9,7 +9,7 @@ from rbcore.entities import BlockDevice, ClientDefinedStorage, MediaServer, Pool
 from rbcore.resource import Boolean, Computed, Integer, Reference, Resource, Text, TextList, Timestamp
 from rbcore.resources.common import BY_POOL, KEEPERS_OF_STORAGE
 from rbcore.state import State
-from rbcore.vocabulary import PoolType
+from rbcore.vocabulary import MAIN_SERVER, PoolType
 
 
 def pool_takes_block_devices(state: State, id: int, values: Mapping[str, Any]) -> str | None:
@@ -21,7 +21,7 @@ def pool_takes_block_devices(state: State, id: int, values: Mapping[str, Any]) -
             f"pool: '{pool.pool_name}' is of the type {pool.pool_type}; name a pool of the type {PoolType.BLOCK_DEVICE}"
         )
     server = state.find(MediaServer, pool.media_server)
-    if server is not None and server.type != "main":
+    if server is not None and server.type != MAIN_SERVER:
         return f"pool: it belongs to media server {server.hostname}, whose devices cannot be asked in this release"
     return None
 

@@ -6,11 +6,11 @@ from rbcore.entities import Entity, Maintainer, MediaServer, Pool, TapeLibrary, 
 from rbcore.resource import Choice, Computed, Field, Resource, Text, Timestamp, YesNo
 from rbcore.resources.common import EVERYBODY, ids_of
 from rbcore.state import State
-from rbcore.vocabulary import MEDIA_SERVER_TYPES, Role
+from rbcore.vocabulary import MAIN_SERVER, MEDIA_SERVER_TYPES, Role
 
 
 def _is_the_main_server(state: State, server: Entity) -> str | None:
-    return "it is the main server" if getattr(server, "type", "") == "main" else None
+    return "it is the main server" if getattr(server, "type", "") == MAIN_SERVER else None
 
 
 def _owns_pools(state: State, server: Entity) -> str | None:
@@ -52,7 +52,7 @@ MEDIA_SERVERS = Resource(
         *_REPORTED,
         Computed(
             name="online",
-            of=lambda server: server.type == "main",
+            of=lambda server: server.type == MAIN_SERVER,
             kind="boolean",
             description="Of this release only the main server works: no further one has a session yet.",
         ),

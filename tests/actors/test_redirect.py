@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from rbcore.commands import ChangeRecord, CreateRecord
+from rbcore.commands_servers import AuthoriseMediaServer, MediaServerHello
 from rbcore.entities import Backup, Pool
 from tests.actors.house import House, house, start_agent
 from tests.actors.trees import describe, make_tree
@@ -90,4 +91,25 @@ async def test_a_server_in_service_mode_begins_nothing_until_it_leaves_it(tmp_pa
         await daemon.until(lambda: daemon.task(task_id).status == "Suspended", "the task waits")
         assert "service mode" in daemon.task(task_id).status_reason
         assert daemon.archives_on_disk() == set()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_catalog_of_another_media_server_is_not_taken_for_one_of_this_host(tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "source")
+    async with house(tmp_path) as daemon, trio.open_nursery() as nursery:
+        hello = MediaServerHello(hwid="ab" * 8, hostname="far", public_key="cd" * 32, address="", version="")
+        await daemon.execute(hello)
+        await daemon.execute(AuthoriseMediaServer(hostname="far"))
+        there = daemon.path / "far"
+        there.mkdir()
+        await create(daemon, "pool_list", pool_name="Far", pool_type="File system", media_server="far")
+        await create(daemon, "storage_local_catalogs", path=str(there), pool="Far")
+        client = await daemon.authorise((await start_agent(nursery, daemon.path)).hwid)
+        task_id = await daemon.queue_backup(client, source, pool="Far")
+        await daemon.until(lambda: daemon.task(task_id).status == "Suspended", "the task waits")
+        assert "it is on media server far, with which this release has no session" in daemon.task(task_id).status_reason
+        await create(daemon, "pool_substitution", pool="Far", substitution="Default")
+        backup = await daemon.backup(client, source, pool="Far", resource_type="File system")
+        assert pool_of(daemon, backup) == "Default"
+        assert list(there.iterdir()) == []
         nursery.cancel_scope.cancel()

@@ -179,7 +179,7 @@ def test_a_wrong_or_missing_catalog_is_no_empty_pool() -> None:
         initialise_catalog(volume, "another")
     volume.flip_bit("rbmedia-catalog", 3)
     with pytest.raises(Damaged):
-        DirectoryStore(volume, CATALOG).free_bytes()
+        DirectoryStore(volume, CATALOG).room()
 
 
 def test_removal_frees_everything(volume: Volume) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from rbcore.commands import ChangeRecord, CreateRecord, DeleteRecords
 from rbcore.commands_servers import AuthoriseMediaServer, MediaServerHello
+from rbcore.commands_tape import AddTapeLibrary, DeviceFacts
 from rbcore.decide.servers import SERVER_SEEN_STEP_NS, UNAUTHORISED_SERVERS_MAX
 from rbcore.entities import MediaServer, UnauthorisedMediaServer
 from rbcore.errors import AuthenticationFailed, InvalidRequest, NotFound, Refused, Unavailable
@@ -143,3 +144,13 @@ def test_the_main_server_and_one_with_pools_stay(world: World) -> None:
     assert "pools belong to it (ids 2)" in refused.value.errors[str(server_id)][0]
     world.run(DeleteRecords(resource="pool_list", ids=[pool]))
     world.run(DeleteRecords(resource="media_servers", ids=[server_id]))
+
+
+def test_a_tape_library_is_where_somebody_can_ask_it(world: World) -> None:
+    authorised(world)
+    fields = {"pool_name": "far", "pool_type": "Tape library", "media_server": "second"}
+    world.run(CreateRecord(resource="pool_list", fields=fields))
+    changer = DeviceFacts(device="/dev/sg1")
+    with pytest.raises(InvalidRequest) as refused:
+        world.run(AddTapeLibrary(pool="far", media_server="second", changer=changer, drives=[], elements=[]))
+    assert "the devices of second cannot be asked" in refused.value.errors["media_server"][0]

@@ -31,7 +31,7 @@ from httpapi import Services, Settings, Tokens, VolumeCredentials, create_app
 from httpapi.openapi import document
 from httpapi.rubackup import methods
 from rbcore.block_device import BlockDeviceFacts
-from rbcore.commands import AgentHello, AuthoriseClients, Initialise, Order, Reply
+from rbcore.commands import AgentHello, AuthoriseClients, CatalogFacts, Initialise, Order, Reply
 from rbcore.errors import InvalidRequest, Unavailable
 from rbcore.messages import ListBlockDevices, ListFilesystem, Listing, ListModuleResources
 from rbcore.monitoring import MonitoringSample
@@ -143,6 +143,16 @@ class FakeDisks:
 
 
 @dataclass
+class FakeRooms:
+    """What catalogs said of their room, by id."""
+
+    facts: dict[int, CatalogFacts] = field(default_factory=dict)
+
+    def fact(self, catalog_id: int) -> CatalogFacts | None:
+        return self.facts.get(catalog_id)
+
+
+@dataclass
 class ApiAnswer:
     """An answer out of the test client."""
 
@@ -228,6 +238,7 @@ class House:
     sessions: FakeSessions
     contents: FakeContents
     disks: FakeDisks
+    rooms: FakeRooms
     secrets: Path
     site: TapeSite
     """It can reach the library on ``shelf``. Its actors run when ``nursery`` is told to."""
@@ -336,7 +347,7 @@ async def open_house(
             wait_for=projector.wait_for,
         )
         credentials = VolumeCredentials(DirectoryVolume(secrets, direct=False), threads, randomness, profiles.CHEAPEST)
-        sessions, contents, disks = FakeSessions(), FakeContents(), FakeDisks()
+        sessions, contents, disks, rooms = FakeSessions(), FakeContents(), FakeDisks(), FakeRooms()
         shelf = shelf or SimulatedShelf()
         site = _tape_site(journal, _World(clock, randomness, threads), shelf.devices)
         services = Services(
@@ -346,6 +357,7 @@ async def open_house(
             contents=contents,
             tape=site,
             block_devices=disks,
+            rooms=rooms,
             monitoring=FakeMonitoring(),
             tokens=Tokens(clock, randomness),
             credentials=credentials,
@@ -362,6 +374,7 @@ async def open_house(
             sessions,
             contents,
             disks,
+            rooms,
             secrets,
             site,
             shelf,

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from rbcore.block_device import BlockDeviceFacts
+from rbcore.commands import CatalogFacts
 from tests.httpapi.house import BACKUP_TASK, HWID, House
 from tests.httpapi.manual_storage import add_media_server
-from tests.httpapi.stories import assigned, queued
+from tests.httpapi.stories import assigned, backed_up, queued
 
 
 async def make(house: House, resource: str, **fields: Any) -> int:
@@ -97,6 +98,14 @@ async def test_hardware_ids_name_the_client_of_a_host_that_is_both(house: House)
     found = await house.call("GET", f'servers_hw_id_tmp?filter_data=hwid="{HWID}"')
     assert found.data["items"] == [rows[1]]
     assert (await house.call("GET", "servers_hw_id_tmp/99")).status == 404
+
+
+async def test_the_devices_of_a_further_server_are_not_those_of_this_host(house: House) -> None:
+    await add_media_server(house, 7)
+    listed = await house.call("GET", "tape_libraries/candidates?media_server=media-7")
+    assert (listed.status, list(listed.errors)) == (400, ["media_server"])
+    body = {"data": {"media_server": "media-7", "medium_changer_sg_path": "/dev/sg1"}}
+    assert (await house.call("POST", "tape_libraries/candidates/info", body)).status == 400
 
 
 # --- substitutions and groups --------------------------------------------------------------------------------------------
@@ -250,3 +259,63 @@ async def test_a_device_is_there_and_in_one_pool_once(house: House) -> None:
     other_name = await house.call("POST", "storage_block_devices", {"data": {"device": "/dev/sdb", "pool": "blocks"}})
     assert other_name.status == 400
     assert f"the same disk as block device 1 ({DISK})" in other_name.errors["device"][0]
+
+
+# --- room ----------------------------------------------------------------------------------------------------------------
+
+
+def seen(house: House, catalog_id: int, **given: Any) -> None:
+    facts: dict[str, Any] = {"online": True, "free_bytes": 600, "size_bytes": 1000, "file_system": 7, **given}
+    house.rooms.facts[catalog_id] = CatalogFacts(local_catalog_id=catalog_id, **facts)
+
+
+async def test_pools_and_catalogs_show_their_room(house: House) -> None:
+    await house.add_client()
+    figures = ("size", "used", "free", "archives")
+
+    async def of_pool(number: int = 1, query: str = "") -> list[Any]:
+        row = (await house.call("GET", f"pool_list/{number}{query}")).data
+        return [row[name] for name in figures]
+
+    assert await of_pool() == [None, 0, None, 0], "nobody looked yet"
+    seen(house, 1)
+    assert await of_pool() == [1000, 0, 600, 0]
+    await backed_up(house)
+    await backed_up(house, resource="/etc")
+    assert await of_pool() == [1000, 2000, 600, 2]
+    second = await make(house, "storage_local_catalogs", path="/second", pool="Default")
+    assert await of_pool() == [None, 2000, None, 2], "one of two is not known"
+    seen(house, second)
+    assert await of_pool() == [1000, 2000, 600, 2], "two directories on one file system are one room"
+    seen(house, second, file_system=8, size_bytes=50, free_bytes=5)
+    assert await of_pool() == [1050, 2000, 605, 2]
+    catalogs = (await house.call("GET", "storage_local_catalogs")).data["items"]
+    assert [(one["size"], one["used"], one["free"], one["media_server"]) for one in catalogs] == [
+        (1000, 2000, 600, "rubackup-server"),
+        (50, 0, 5, "rubackup-server"),
+    ]
+    seen(house, second, online=False)
+    assert await of_pool() == [None, 2000, None, 2]
+    assert await of_pool(query=f"?at={house.log.head}") == [None] * 4, "the past is not known"
+    by_size = await house.call("GET", 'pool_list?filter_data=used>"1"')
+    assert by_size.status == 400, "what no view knows is refused, not found empty"
+    await house.call("DELETE", "repository", {"ids": [1]})
+    assert (await of_pool())[1::2] == [1000, 1]
+
+
+async def test_other_pools_show_what_is_known_of_them(house: House) -> None:
+    await with_disk(house)
+    await make(house, "storage_block_devices", device=DISK, pool="blocks")
+    await make(house, "pool_list", pool_name="tape", pool_type="Tape library")
+    cartridge = {"type": "LTO-9", "volume_tag": "RB0001L9", "pool": "tape"}
+    assert (await house.call("POST", "tape_cartridges", {"data": cartridge})).status == 201
+    await make(house, "pool_list", pool_name="own", pool_type="Client defined")
+    rows = {one["pool_name"]: one for one in (await house.call("GET", "pool_list")).data["items"]}
+    shown = {name: (one["size"], one["used"], one["free"]) for name, one in rows.items()}
+    assert shown["blocks"] == (10**12, 0, 10**12)
+    assert shown["tape"] == (18 * 10**12, 0, 18 * 10**12)
+    assert shown["own"] == (None, 0, None)
+    device = (await house.call("GET", "storage_block_devices/1")).data
+    assert device["media_server"] == "rubackup-server"
+    tree = (await house.call("GET", "media_servers/tree")).data["items"][0]["pools"]
+    assert [one["size"] for one in tree] == [rows[one["pool_name"]]["size"] for one in tree]
