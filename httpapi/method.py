@@ -132,16 +132,18 @@ AT = Parameter(
 
 
 def at_any_moment(method: Method) -> Method:
-    """A GET that does not take ``at`` yet takes it: what it answers does not change with the log, only where the answer stands."""
-    if method.verb != "GET" or method.asks_devices or AT in method.query:
+    """A GET takes ``at``, also where what it answers does not change with the log: there it only says where the answer stands."""
+    if method.verb != "GET" or method.asks_devices:
         return method
 
     async def handle(call: Call) -> Answer:
-        position = await call.position_asked()
         answer = await method.handle(call)
-        return answer if position is None else replace_struct(answer, position=position)
+        if answer.position is None and "at" in call.query:
+            return replace_struct(answer, position=await call.position_asked())
+        return answer
 
-    return replace(method, query=(*method.query, AT), handle=handle)
+    query = method.query if AT in method.query else (*method.query, AT)
+    return replace(method, query=query, handle=handle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

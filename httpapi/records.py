@@ -260,6 +260,7 @@ def _delete_many(resource: Resource, path: str) -> Method:
     )
 
 
+CHANGED: Schema = {"type": "object", "properties": {"id": schema.ID}, "required": ["id"]}
 DELETED: Schema = {
     "type": "object",
     "properties": {"ids": {"type": "array", "items": schema.ID}},

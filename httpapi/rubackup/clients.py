@@ -13,9 +13,10 @@ from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.listing import LIMIT_DEFAULT, LIMIT_MAX, PARAMETERS, payload, payload_of_rows
 from httpapi.method import AT, MANAGERS, Method, Schema, StructBody
-from httpapi.records import read_ids
+from httpapi.records import read_ids, row_schema
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.dictionaries import DICTIONARIES
+from httpapi.rubackup.dictionaries import row_schema as dictionary_row_schema
 from rbcore.commands import AuthoriseClients
 from rbcore.entities import Client
 from rbcore.errors import NotFound
@@ -37,7 +38,14 @@ class AuthorizeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: AuthorizeData
 
 
-@action("POST", "/clients/authorize", roles=MANAGERS, body=StructBody(AuthorizeBody))
+_AUTHORIZED: Schema = {
+    "type": "object",
+    "properties": {"ids": {"type": "array", "items": schema.ID, "description": "The clients that they became."}},
+    "required": ["ids"],
+}
+
+
+@action("POST", "/clients/authorize", roles=MANAGERS, body=StructBody(AuthorizeBody), data=_AUTHORIZED)
 async def authorize(call: Call) -> Answer:
     """``clients_ids`` are ids of unauthorised_clients rows; ``data.ids`` those of the clients they became."""
     reply = await call.submit(AuthoriseClients(ids=read_ids(call.body.data.clients_ids, "clients_ids")))
@@ -47,7 +55,13 @@ async def authorize(call: Call) -> Answer:
 _RESOURCE_TYPES = DICTIONARIES["resourse_types"][1]
 
 
-@action("GET", "/clients/{id}/resourse_type", roles=CLIENTS.read, query=PARAMETERS)
+@action(
+    "GET",
+    "/clients/{id}/resourse_type",
+    roles=CLIENTS.read,
+    query=PARAMETERS,
+    data=schema.listing(dictionary_row_schema(_RESOURCE_TYPES)),
+)
 async def resource_types(call: Call) -> Answer:
     """Resource types that the agent reported it has a module for."""
     client_id = call.id(NOUN)
@@ -84,7 +98,31 @@ def _check_page(page: int, limit: int, prefix: str) -> None:
         raise refuse(f"Must be a whole number between 1 and {LIMIT_MAX}.", f"{prefix}_limit")
 
 
-@action("POST", "/clients/tree", roles=by_name["client_groups"].read, body=StructBody(ClientsTreeBody), query=(AT,))
+_GROUP_NAME, _GROUP = row_schema(by_name["client_groups"], in_list=True)
+_CLIENT_NAME, _CLIENT = row_schema(CLIENTS, in_list=True)
+_TREE = schema.listing(
+    {
+        "allOf": [
+            {"$ref": f"#/components/schemas/{_GROUP_NAME}"},
+            {
+                "type": "object",
+                "properties": {"clients": schema.listing({"$ref": f"#/components/schemas/{_CLIENT_NAME}"})},
+                "required": ["clients"],
+            },
+        ]
+    }
+)
+
+
+@action(
+    "POST",
+    "/clients/tree",
+    roles=by_name["client_groups"].read,
+    body=StructBody(ClientsTreeBody),
+    query=(AT,),
+    data=_TREE,
+    components={_GROUP_NAME: _GROUP, _CLIENT_NAME: _CLIENT},
+)
 async def tree(call: Call) -> Answer:
     """A page of groups, each with a page of its clients, all as of one position of the log."""
     data: ClientsTreeData = call.body.data

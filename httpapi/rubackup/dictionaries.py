@@ -58,7 +58,7 @@ DICTIONARIES: Mapping[str, tuple[str, Rows]] = {
 """Path -> (noun, rows)."""
 
 
-def _row_schema(rows: Rows) -> Schema:
+def row_schema(rows: Rows) -> Schema:
     properties: Schema = {"id": schema.ID, "name": {"type": "string", "enum": list({row["name"]: 0 for row in rows})}}
     for name in rows[0]:
         properties.setdefault(name, {"type": ["integer", "null"]})
@@ -75,7 +75,7 @@ def _methods_of(path: str, noun: str, rows: Rows) -> list[Method]:
             raise NotFound(f"{noun} not found", errors={"id": [f"There is no {noun} with id {row_id}."]})
         return Answer(rows[row_id - 1])
 
-    row = _row_schema(rows)
+    row = row_schema(rows)
     made = [action("GET", f"/{path}", query=PARAMETERS[:-1], data=schema.listing(row))(list_all)]
     if documented("GET", f"/{path}/{{id}}"):
         made.append(action("GET", f"/{path}/{{id}}", data=row)(show))

@@ -10,7 +10,7 @@ from httpapi import schema
 from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.method import AT, Handler, Parameter, PartsBody, Schema, StructBody
-from httpapi.records import IdsBody, not_found, row_schema
+from httpapi.records import CHANGED, IdsBody, not_found, row_schema
 from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.tape_rows import ADDED, ADJUSTMENTS
@@ -63,7 +63,7 @@ def _deleted(ids: list[int], data: dict[str, Any]) -> dict[str, Any]:
     return {"ids": ids, **data}
 
 
-@action("PATCH", "/repository/{id}", roles=BACKUPS.manage, body=StructBody(StoreUntilBody))
+@action("PATCH", "/repository/{id}", roles=BACKUPS.manage, body=StructBody(StoreUntilBody), data=CHANGED)
 async def change_store_until(call: Call) -> Answer:
     backup_id = call.id(BACKUPS.noun)
     reply = await call.submit(ChangeStoreUntil(backup_id=backup_id, store_until=call.body.data.store_until))

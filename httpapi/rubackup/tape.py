@@ -17,7 +17,7 @@ from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.listing import LIMIT_DEFAULT, LIMIT_MAX, PARAMETERS, payload, payload_of_rows
 from httpapi.method import AT, Method, Parameter, Schema, StructBody
-from httpapi.records import read_ids
+from httpapi.records import CHANGED, read_ids
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.storage_rows import listed, show
 from rbcore.access import Acts, Uses
@@ -394,7 +394,7 @@ async def tree(call: Call) -> Answer:
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
-@action("POST", "/tape_libraries/{id}/sync", roles=LIBRARIES.manage)
+@action("POST", "/tape_libraries/{id}/sync", roles=LIBRARIES.manage, data=CHANGED)
 async def synchronise(call: Call) -> Answer:
     """What is known is recorded in any case; what nobody registered is then the answer 422."""
     library_id = call.id(LIBRARIES.noun)

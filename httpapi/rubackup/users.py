@@ -16,7 +16,7 @@ from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.method import ANY_USER, Method, Parameter, Schema, StructBody
-from httpapi.records import DELETED, FieldsBody, IdsBody
+from httpapi.records import CHANGED, DELETED, FieldsBody, IdsBody
 from httpapi.rubackup.catalogue import action
 from rbcore import passwords
 from rbcore.commands import ChangeUser, CreateUser, DeleteRecords, Reply, SetCredential
@@ -138,7 +138,7 @@ async def change(call: Call) -> Answer:
     return Answer({"id": command.user_id}, call.message, position=reply.position)
 
 
-@action("PATCH", "/users/change_password", roles=ANY_USER, body=_NewPassword(ChangePasswordBody))
+@action("PATCH", "/users/change_password", roles=ANY_USER, body=_NewPassword(ChangePasswordBody), data=CHANGED)
 async def change_password(call: Call) -> Answer:
     """Of whoever asks. Every login of his ends with it, this one too."""
     command = SetCredential(user_id=call.caller.user_id, credential_id="")
