@@ -389,7 +389,7 @@ class Dispatcher:
         await self._advance(step.task_id, TaskStatus.EXECUTION)
         try:
             freed = await self._storages.ask(
-                step.local_catalog_id, RemoveArchive(archive=step.archive), REMOVE_SECONDS_MAX
+                step.local_catalog_id, RemoveArchive(archive=step.archive, zeroing=self._zeroing), REMOVE_SECONDS_MAX
             )
         except (Unavailable, NotAllowedNow) as error:
             await self._suspend(step.task_id, error.message)
@@ -533,7 +533,7 @@ class Dispatcher:
             self._forget_archive(task.archive)
         if not catalog_id:
             return
-        order = RemoveArchive(archive=task.archive, unless_needed=True)
+        order = RemoveArchive(archive=task.archive, unless_needed=True, zeroing=self._zeroing)
         why_not = ""
         for pause in DISCARD_PAUSES_SECONDS:
             await trio.sleep(pause)
@@ -547,6 +547,10 @@ class Dispatcher:
             else:
                 return
         _log.info("the unfinished archive of task %d stays until the next sweep: %s", task_id, why_not)
+
+    @property
+    def _zeroing(self) -> bool:
+        return bool(configured(self._journal.state, "delete_archives_with_zeroing"))
 
     def _forget_backup(self, backup_id: int) -> None:
         """A backup was deleted or moved: what is kept of it beside cartridges may go."""
@@ -578,7 +582,7 @@ class Dispatcher:
     async def _sweep(self) -> None:
         for catalog in list(self._journal.state.all(LocalCatalog)):
             try:
-                swept = await self._storages.ask(catalog.id, SweepCatalog(), REMOVE_SECONDS_MAX)
+                swept = await self._storages.ask(catalog.id, SweepCatalog(zeroing=self._zeroing), REMOVE_SECONDS_MAX)
                 self._swept_bytes += sum(size for _, size in swept.removed)
             except RbError as error:
                 _log.warning("catalog %s is not swept: %s", catalog.path, error.message)

@@ -55,12 +55,16 @@ class RemoveArchive(msgspec.Struct, frozen=True, kw_only=True):
     """Answered with the bytes that were freed. Harmless to repeat."""
 
     archive: str
+    zeroing: bool = False
+    """Overwrite it before it goes (``delete_archives_with_zeroing``)."""
     unless_needed: bool = False
     """Leave it, with ``NotAllowedNow``, when something refers to it by now: an archive keeps its name when it is copied again."""
 
 
 class SweepCatalog(msgspec.Struct, frozen=True, kw_only=True):
     """Remove whatever nothing refers to. Answered with ``Swept``."""
+
+    zeroing: bool = False
 
 
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +102,8 @@ class CatalogActor:
         self._store: ArchiveStore | None = None
         self._names = trio.Lock()
         self._written: set[str] = set()
+        self._erased: set[str] = set()
+        """Archives over which zeros are being written."""
         self._readers = 0
         self._verified: list[Job] = []
 
@@ -138,9 +144,9 @@ class CatalogActor:
             case VerifyArchive():
                 return await self.verify(message.task_id, message.archive)
             case RemoveArchive():
-                return await self.remove(message.archive, unless_needed=message.unless_needed)
+                return await self.remove(message.archive, unless_needed=message.unless_needed, zeroing=message.zeroing)
             case SweepCatalog():
-                return await self.sweep()
+                return await self.sweep(zeroing=message.zeroing)
         raise NotFound(f"A catalog does not know {type(message).__name__}.")
 
     # --- what it can do -------------------------------------------------------------------------------------------------
@@ -227,24 +233,55 @@ class CatalogActor:
                         await self._world.threads.run(pieces.close)
         raise stopped(task_id)
 
-    async def remove(self, archive: str, *, unless_needed: bool = False) -> int:
+    async def remove(self, archive: str, *, unless_needed: bool = False, zeroing: bool = False) -> int:
         if archive in self._written:
             raise NotAllowedNow(f"Archive {archive} is being written.")
         store = await self._opened()
         async with self._names:
             if unless_needed and archive in self._kept(self.catalog.id):
                 raise NotAllowedNow(f"Archive {archive} is needed in {self.catalog.path}.")
-            return await self._world.threads.run(lambda: store.remove(archive))
+            if not zeroing:
+                return await self._world.threads.run(lambda: store.remove(archive))
+            if archive in self._erased:
+                raise NotAllowedNow(f"Archive {archive} is being removed.")
+            pieces = store.erase(archive)
+            self._erased.add(archive)
+            try:
+                begun = await self._world.threads.run(lambda: next(pieces, None))
+            except BaseException:
+                self._erased.discard(archive)
+                raise
+        # It has lost its name: what remains to be done is nobody's concern, and may take long.
+        try:
+            freed = begun or 0
+            while begun is not None:
+                freed, begun = begun, await self._world.threads.run(lambda: next(pieces, None))
+        finally:
+            self._erased.discard(archive)
+        return freed
 
-    async def sweep(self) -> Swept:
+    async def sweep(self, *, zeroing: bool = False) -> Swept:
         """What to keep is asked when names stand still: an archive that is assigned after that is opened after the sweep."""
         store = await self._opened()
+        erased = await self._erase_strays(store) if zeroing else []
         async with self._names:
             kept = self._kept(self.catalog.id) | frozenset(self._written)
-            removed = await self._world.threads.run(lambda: store.sweep(kept))
+            erasing = frozenset(self._erased)
+            removed = await self._world.threads.run(lambda: store.sweep(kept, erasing))
         for name, size in removed:
             _log.info("swept %s (%d bytes) out of %s: nothing refers to it", name, size, self.catalog.path)
-        return Swept(removed=list(removed))
+        return Swept(removed=[*erased, *removed])
+
+    async def _erase_strays(self, store: ArchiveStore) -> list[tuple[str, int]]:
+        """Before the sweep: archives and leftovers that nothing refers to, each as if it had been deleted."""
+        names = await self._world.threads.run(lambda: [*store.archives(), *store.unfinished(), *store.leftovers()])
+        erased: list[tuple[str, int]] = []
+        for archive in dict.fromkeys(names):
+            try:
+                erased.append((archive, await self.remove(archive, unless_needed=True, zeroing=True)))
+            except NotAllowedNow:
+                continue  # it is needed, or somebody is about it
+        return erased
 
     async def _opened(self) -> ArchiveStore:
         if self._store is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Set
+from itertools import count
 from typing import Final
 
 from drivers.archive_reader import DirectoryReader
@@ -136,7 +137,38 @@ class DirectoryStore:
                 freed += self._take_away(path + REMOVING_SUFFIX)
         return freed
 
-    def sweep(self, keep: Set[str]) -> list[tuple[str, int]]:
+    def erase(self, archive: str) -> Iterator[int]:
+        """All directories get names of what is being removed before the first byte is overwritten, so that no crash leaves a spoilt archive under
+        its name. Each file goes as soon as it is overwritten: a repeat goes on with the others."""
+        self.check()
+        path, fan_out = _path(archive), archive[:2]
+        if not self._volume.exists(fan_out):
+            return
+        going = [f"{fan_out}/{one}" for one in self._volume.list(fan_out) if one.startswith(archive + REMOVING_SUFFIX)]
+        for there in (path, path + PARTIAL_SUFFIX):
+            if self._volume.exists(there):
+                free = next(one for one in _names_of_removal(path) if one not in going)
+                self._volume.rename(there, free)
+                going.append(free)
+        self._volume.sync_directory(fan_out)
+        freed = 0
+        yield freed
+        for directory in going:
+            for name in self._volume.list(directory):
+                try:
+                    for _ in self._volume.overwrite(f"{directory}/{name}"):
+                        yield freed
+                except NotFound:
+                    continue
+                freed += self._volume.remove(f"{directory}/{name}")
+            freed += self._take_away(directory)
+        yield freed
+
+    def leftovers(self) -> list[str]:
+        names = (name.partition(REMOVING_SUFFIX)[0] for _, name in self._entries() if REMOVING_SUFFIX in name)
+        return sorted({name for name in names if is_archive_name(name)})
+
+    def sweep(self, keep: Set[str], erased: Set[str] = frozenset()) -> list[tuple[str, int]]:
         """Only the fan-out directories are ours to sweep: the root of a file system also has its ``lost+found``."""
         removed: list[tuple[str, int]] = []
         for fan_out, name in list(self._entries()):
@@ -150,7 +182,7 @@ class DirectoryStore:
                 freed = self._take_away(removing)
                 self._volume.rename(path, removing)
                 removed.append((path, freed + self._take_away(removing)))
-            else:
+            elif name.partition(REMOVING_SUFFIX)[0] not in erased:
                 removed.append((path, self._take_away(path)))
         return removed
 
@@ -172,6 +204,12 @@ class DirectoryStore:
     def _must_exist(self, archive: str) -> None:
         if not is_archive_name(archive) or not self._volume.exists(_path(archive)):
             raise NotFound(f"archive {archive[:64]!r} is not in the catalog {self._catalog!r}")
+
+
+def _names_of_removal(path: str) -> Iterator[str]:
+    """``<archive>.removing``, ``<archive>.removing.1``, ..."""
+    yield path + REMOVING_SUFFIX
+    yield from (f"{path}{REMOVING_SUFFIX}.{number}" for number in count(1))
 
 
 def _belongs(name: str) -> bool:

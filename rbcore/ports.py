@@ -7,7 +7,7 @@ agent's file workers. Sleeping is ``trio.sleep``: trio's own clock is already vi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
@@ -125,6 +125,9 @@ class Volume(Protocol):
 
     def remove(self, path: str) -> int:
         """Remove a file, or a directory with everything in it; the number of bytes that were freed, 0 when not there."""
+
+    def overwrite(self, path: str) -> Iterator[None]:
+        """Write zeros over all of a file, in place. Yields after each piece of at most 8 MiB; when it ends they are on stable storage. Raises ``NotFound``."""
 
     def sync_directory(self, path: str) -> None:
         """Make creations, renames and removals in the directory durable."""

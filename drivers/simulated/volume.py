@@ -14,7 +14,7 @@ What it never does: lose or change what was synced, except by the faults asked f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -156,6 +156,14 @@ class SimulatedVolume:
             self._used -= freed
         parent.change(name)
         return freed
+
+    def overwrite(self, path: str) -> Iterator[None]:
+        self._step("overwrite", path)
+        node = self._find(path)
+        if not isinstance(node, _File):
+            raise NotFound(f"{path} is not there")
+        node.content[:] = bytes(len(node.content))
+        yield
 
     def sync_directory(self, path: str) -> None:
         self._step("sync_directory", path)

@@ -92,6 +92,8 @@ class ArchiveReader(Protocol):
 
 
 class ArchiveStore(Protocol):
+    """A catalog: archives by name, finished and unfinished. Blocking; see ``actors.storage``."""
+
     def room(self) -> VolumeRoom: ...
 
     def archives(self) -> list[str]:
@@ -113,5 +115,12 @@ class ArchiveStore(Protocol):
     def remove(self, archive: str) -> int:
         """Remove a finished or unfinished archive; bytes freed; 0 when it is not there."""
 
-    def sweep(self, keep: Set[str]) -> list[tuple[str, int]]:
-        """Remove whatever is not (part of) an archive named in ``keep``; what was removed and how many bytes."""
+    def erase(self, archive: str) -> Iterator[int]:
+        """``remove``, with zeros written over every file before it goes. Yields the bytes freed so far after each piece of at most 8 MiB, at
+        last in all. After the first nothing has the archive's name any more; what is left over when it is broken off, the next call and the sweep find."""
+
+    def leftovers(self) -> list[str]:
+        """Names of archives whose removal was begun and not ended."""
+
+    def sweep(self, keep: Set[str], erased: Set[str] = frozenset()) -> list[tuple[str, int]]:
+        """Remove whatever is not (part of) an archive named in ``keep``, nor of one that is being ``erased``; what was removed and how many bytes."""
