@@ -15,6 +15,7 @@ from drivers.simulated.world import SeededRandomness
 from httpapi import Tokens
 from httpapi.signin import cookie_domain
 from httpapi.tokens import FAMILIES_PER_USER_MAX
+from rbcore.commands import CreateRecord, NoteLogin
 from rbcore.errors import AuthenticationFailed
 from rbcore.events import LoginFailed
 from tests.httpapi.house import PASSWORD, USER, House, TestClock
@@ -291,3 +292,43 @@ async def test_a_password_is_bounded_and_forgotten_on_removal(house: House) -> N
     await credentials.remove(known)
     assert not await credentials.verify(known, "secret")
     assert not await credentials.verify("../../etc/passwd", "secret")
+
+
+async def test_the_block_follows_the_configuration_at_the_next_attempt(house: House) -> None:
+    changes = {"data": {"wrong_auth_attempts_count": 2, "wrong_auth_block_period": 1}}
+    assert (await house.call("PATCH", "global_configuration", changes)).status == 200
+    for _ in range(2):
+        assert (await house.login(USER, "wrong")).status == 401
+    assert (await house.login()).status == 401, "two failures block now"
+    house.clock.seconds += 61
+    assert (await house.login()).status == 200, "for a minute"
+    off = {"data": {"wrong_auth_attempts_count": 0}}
+    assert (await house.call("PATCH", "global_configuration", off)).status == 200
+    for _ in range(10):
+        assert (await house.login(USER, "wrong")).status == 401
+    assert (await house.login()).status == 200, "0: nobody is blocked"
+
+
+async def test_the_block_is_of_one_name_and_one_address(house: House) -> None:
+    for _ in range(5):
+        assert (await house.login("olga", "wrong")).status == 401
+    assert (await house.login()).status == 200
+    for _ in range(5):
+        note = NoteLogin(user_name=USER, address="203.0.113.9", succeeded=False, reason="wrong password")
+        await house.execute(note, "user:")
+    assert (await house.login()).status == 200, "failures from elsewhere lock nobody out here"
+
+
+async def test_a_refresh_ends_with_the_password_it_began_with(house: House) -> None:
+    await house.login()
+    before = dict(house.tokens)
+    answer = await house.call("PATCH", "users/change_password", {"new_password": "another long password"})
+    assert answer.status == 200
+    assert (await refresh(house, before)).status == 401
+    assert (await house.login(USER, "another long password")).status == 200
+
+
+async def test_a_refresh_tells_the_roles_of_now(house: House) -> None:
+    await house.login()
+    await house.execute(CreateRecord(resource="supervisors", fields={"supervisor": USER}))
+    assert (await refresh(house)).data["role"] == ["superuser", "supervisor"]
