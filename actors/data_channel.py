@@ -6,6 +6,7 @@ is all it cost. Then the daemon receives a backup, or serves the blocks of a res
 Flow of a backup. The client may have ``CREDIT_BYTES`` under way that are not on stable storage, so that is what a transfer can
 take of the daemon's memory. A writer task takes whatever has arrived, writes it in one thread call, and makes it
 durable after ``SYNC_BYTES``, after ``SYNC_SECONDS``, or when nothing waits; ``Stored`` returns the credit. The loop only moves references.
+A client with a limit of bandwidth is held back by the next frame that is not taken yet (``actors.throttle``).
 On cartridges nothing is durable before the end, and an attempt cannot be gone on with: there the credit returns when the device has taken the blocks.
 """
 
@@ -26,6 +27,7 @@ from actors.places import Places, Stride, split_blocks
 from actors.port import ArchiveSink, ArchiveSource, Journal
 from actors.quiet_log import QuietLog
 from actors.supervisor import describe, leading_error
+from actors.throttle import Brake, Throttle
 from actors.works import STORAGE_RETRY_SECONDS, Work, Works
 from rbcore.archive.keys import verify_root
 from rbcore.commands import Order, RecordBackup, Reply
@@ -101,6 +103,7 @@ class DataChannelServer:
         self._works = works
         self._places = places
         self._world = world
+        self._throttle = Throttle(journal, world)
         self._quiet = QuietLog(_log)
         self._streams = self._attached = self._refused = self._bytes_received = self._bytes_sent = 0
 
@@ -162,9 +165,11 @@ class DataChannelServer:
 
     async def _transfer(self, work: Work, channel: DataChannel) -> None:
         if work.kind == "backup":
-            await _BackupReceiver(work, channel, self._journal, self._works, self._places, self._world).run()
+            brake = self._throttle.of(work.client_id, "backup")
+            await _BackupReceiver(work, channel, self._journal, self._works, self._places, self._world, brake).run()
         else:
-            async with _BlockServer(work, channel, self._places) as server:
+            brake = self._throttle.of(work.client_id, "restore")
+            async with _BlockServer(work, channel, self._places, brake=brake) as server:
                 await channel.send(Attached(credit_bytes=CREDIT_BYTES, next_block=0, manifest_blocks=[]))
                 await server.run()
 
@@ -205,8 +210,18 @@ class _Piece(NamedTuple):
 class _BlockServer:
     """Answers ``Fetch``, ``FetchTrailer`` and ``FetchManifest``, no more than the credit ahead of ``Received``."""
 
-    def __init__(self, work: Work, channel: DataChannel, places: Places, own: ArchiveSink | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        channel: DataChannel,
+        places: Places,
+        own: ArchiveSink | None = None,
+        *,
+        brake: Brake | None = None,
+    ) -> None:
         self._work = work
+        self._brake = brake
+        """None: what is served for a backup, which is little."""
         self._channel = channel
         self._places = places
         self._own = own
@@ -321,6 +336,8 @@ class _BlockServer:
             self._returned = trio.Event()
             await self._returned.wait()
         self._unreturned += len(piece.data)
+        if self._brake is not None:
+            await self._brake(len(piece.data))
         view = memoryview(piece.data)
         # In slices: what is encrypted in one go keeps everybody else on the loop waiting.
         slices = [view[start : start + SLICE_BYTES] for start in range(0, len(view), SLICE_BYTES)]
@@ -366,9 +383,17 @@ class _BackupReceiver:
     """Takes the blocks of one archive in and makes a backup of it."""
 
     def __init__(
-        self, work: Work, channel: DataChannel, journal: Journal, works: Works, places: Places, world: World
+        self,
+        work: Work,
+        channel: DataChannel,
+        journal: Journal,
+        works: Works,
+        places: Places,
+        world: World,
+        brake: Brake,
     ) -> None:
         self._work = work
+        self._brake = brake
         self._channel = channel
         self._journal = journal
         self._works = works
@@ -431,6 +456,7 @@ class _BackupReceiver:
                 self._waiting_bytes += len(payload)
                 self._arrived.append(payload)
                 self._news.set()
+                await self._brake(len(payload))
             elif isinstance(frame, Commit):
                 self._complete = True
                 self._news.set()

@@ -99,6 +99,7 @@ class Indexes:
         "ended_tape_tasks",
         "ended_tape_tasks_of_task",
         "groups",
+        "limits_of_client",
         "online_clients",
         "records_of_group",
         "slots_of_library",
@@ -116,6 +117,8 @@ class Indexes:
         """Backup id -> ids of the backups whose parent it is."""
         self.groups: dict[BackupGroup, set[int]] = {}
         self.catalogs_of_pool: dict[int, set[int]] = {}
+        self.limits_of_client: dict[int, set[int]] = {}
+        """Client id -> ids of its limits of bandwidth."""
         self.records_of_group: dict[int, set[int]] = {}
         """Dynamic pool group id -> ids of its records."""
         self.backups_on_cartridge: dict[int, set[int]] = {}
@@ -155,6 +158,8 @@ class Indexes:
             _regroup(self.catalogs_of_pool, "pool", before, after)
         elif kind == "dynamic_pool_group_record":
             _regroup(self.records_of_group, "dynamic_pool_group", before, after)
+        elif kind == "client_bandwidth":
+            _regroup(self.limits_of_client, "client_id", before, after)
         elif kind == "tape_cartridge":
             _regroup(self.cartridges_of_pool, "pool", before, after)
         elif kind == "library_slot":
