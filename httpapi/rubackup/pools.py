@@ -14,7 +14,7 @@ from httpapi.records import not_found
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.storage_rows import listed, show
 from rbcore.resources import by_name
-from rbcore.vocabulary import PoolType
+from rbcore.vocabulary import DESTINATION_STORAGE_TYPES, POOL_TYPES_WITH_DATA_PLANE
 
 POOLS = by_name["pool_list"]
 BACKUPS = by_name["repository"]
@@ -25,6 +25,7 @@ _BACKUP = Parameter(
     minimum=1,
     description="Id of the backup that is to be copied or moved: its own pool is left out.",
 )
+_WITHOUT_DATA_PLANE = tuple(one for one in DESTINATION_STORAGE_TYPES if one not in POOL_TYPES_WITH_DATA_PLANE)
 _ROW_NAME, _ROW = listed(POOLS)
 
 
@@ -36,10 +37,9 @@ _ROW_NAME, _ROW = listed(POOLS)
     components={_ROW_NAME: _ROW},
 )
 async def available_for_copy_or_move(call: Call) -> Answer:
-    """Pools that can take a backup (reference 2.6): blocks of a Block device pool fit only their like, and what a
-    Client defined pool holds is not ours to move."""
+    """Pools that can take a backup (reference 2.6): those of the types to which a copy can be queued, but its own."""
     at = await call.position_asked()
-    conditions = [Condition("pool_type", "!=", kind) for kind in (PoolType.BLOCK_DEVICE, PoolType.CLIENT_DEFINED)]
+    conditions = [Condition("pool_type", "!=", kind) for kind in _WITHOUT_DATA_PLANE]
     if "id" in call.query:
         backup, _ = await call.row(BACKUPS.name, call.query["id"], at)
         if backup is None:
