@@ -16,7 +16,7 @@ from rbcore import access
 from rbcore.commands import Command, NoteAccessDenied, Order, Reply
 from rbcore.errors import AccessDenied, CommandIdReused, NotFound, ReadOnly
 from rbcore.resource import UNLIMITED_ROLES, Scoped
-from rbcore.resources import by_name
+from rbcore.resources import by_kind, by_name
 from rbcore.targets import targets_of
 
 log = logging.getLogger("rbmedia.access")
@@ -148,6 +148,16 @@ class Call:
         declared, state, grants = by_name[resource], self.services.journal.state, self._grants()
         table = state.tables[declared.kind]
         return [one for one in ids if one in table and access.reaches(state, grants, declared, self.roles, table[one])]
+
+    def sees(self, stream: str) -> bool:
+        """Whether the caller reaches what a stream of the log (``task/17``) is about, as it is now."""
+        kind, _, number = stream.partition("/")
+        declared = by_kind.get(kind)
+        if declared is None or not self.is_limited:
+            return not self.is_limited
+        state = self.services.journal.state
+        entity = state.tables[kind].get(int(number))
+        return entity is not None and access.reaches(state, self._grants(), declared, declared.read, entity)
 
     async def note_denied(self, why: str) -> None:
         name = self.caller.name

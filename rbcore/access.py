@@ -96,9 +96,23 @@ def _leads(
     return found is not None and _leads(state, target, rest, found, limit)
 
 
-def _ids_that_lead(state: State, resource: Scoped, first: str, rest: str, limit: frozenset[int]) -> list[int]:
-    target = by_kind[target_of(resource, first)]
-    return [one.id for one in state.tables[target.kind].values() if _leads(state, target, rest, one, limit)]
+def _ids_that_lead(
+    state: State, resource: Scoped, first: str, rest: str, limit: frozenset[int]
+) -> frozenset[int] | set[int]:
+    """Ids of what ``first`` refers to from which ``rest`` leads into ``limit``. Goes the path backwards, one look at each table on it: lists of
+    whole installations are asked for by everybody all day."""
+    *middle, last = rest.split(".")
+    at = by_kind[target_of(resource, first)]
+    hops: list[tuple[str, str]] = []
+    for step in middle:
+        hops.append((at.kind, at.field(step).source))
+        at = by_kind[target_of(at, step)]
+    if last != "id":
+        hops.append((at.kind, at.field(last).source))
+    ids: frozenset[int] | set[int] = limit
+    for kind, attribute in reversed(hops):
+        ids = {one.id for one in state.tables[kind].values() if getattr(one, attribute) in ids}
+    return ids
 
 
 def target_of(resource: Scoped, field: str) -> str:

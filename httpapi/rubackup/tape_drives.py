@@ -24,7 +24,7 @@ from httpapi.rubackup.tape import (
     drive_devices_of,
 )
 from httpapi.rubackup.tape_rows import changer_of
-from httpapi.rubackup.why import ROW, explain_mount
+from httpapi.rubackup.why import ROW, explain_mount, within_reach
 from rbcore.access import Acts
 from rbcore.commands import AddTapeDrives, QueueDriveCleaning
 from rbcore.entities import TapeLibrary
@@ -129,6 +129,8 @@ async def why(call: Call) -> Answer:
     if row is None:
         raise not_found(DRIVES, drive_id)
     rows = await explain_mount(log, drive_id, position)
+    if call.is_limited:
+        rows = within_reach(rows, f"tape_drive/{drive_id}", call.sees)
     return Answer(payload_of_rows(rows, {"limit": 1000} | call.query), position=position)
 
 

@@ -17,7 +17,7 @@ from httpapi.records import DELETED, read_ids
 from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
 from httpapi.rubackup.why import ROW as WHY_ROW
-from httpapi.rubackup.why import explain
+from httpapi.rubackup.why import explain, within_reach
 from rbcore.commands import Command, ContinueTask, KillTask, PauseTask, QueueBackup, RemoveTasks, Reply, RestartTasks
 from rbcore.decide.queue import BACKUP_TASK_FIELDS
 from rbcore.errors import InvalidRequest, NotFound
@@ -231,8 +231,9 @@ async def why(call: Call) -> Answer:
     position = await call.position_asked()
     position = call.services.journal.log.head if position is None else position
     rows = await explain(call.services.journal.log, task_id, position)
-    if call.is_limited and (await call.row(TASKS.name, task_id, position))[0] is None:
-        rows = []
+    if call.is_limited:
+        known, _ = await call.row(TASKS.name, task_id, position)
+        rows = within_reach(rows, f"task/{task_id}", call.sees) if known is not None else []
     if not rows:
         raise NotFound("task not found in the queue", errors={"id": [f"There is no task with id {task_id}."]})
     return Answer(payload_of_rows(rows, {"limit": 1000} | call.query), position=position)

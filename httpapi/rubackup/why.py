@@ -7,7 +7,7 @@ and how the task behind that came to be. Nothing is reasoned out for the occasio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -129,6 +129,19 @@ def _same_command(log: EventLog, envelope: Envelope, until: int) -> Iterator[Env
         elif other.position > envelope.position:
             yield other
     yield from before
+
+
+def within_reach(rows: list[dict[str, Any]], own: str, sees: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """What a limited caller is told: one command may have been about records of others too. ``own`` is the stream that was asked for."""
+
+    def is_told(stream: str) -> bool:
+        return stream == own or sees(stream)
+
+    return [
+        row | {"caused_by": row["caused_by"] if row["caused_by"] and is_told(row["caused_by"]["stream"]) else None}
+        for row in rows
+        if is_told(row["stream"])
+    ]
 
 
 def _row(log: EventLog, envelope: Envelope) -> dict[str, Any]:

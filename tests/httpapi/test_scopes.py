@@ -17,7 +17,7 @@ from rbcore.commands import ChangeRecord, CreateRecord
 from rbcore.commands_servers import AuthoriseMediaServer, MediaServerHello
 from rbcore.events import AccessDeniedNoted
 from rbcore.schedule_commands import RequestRule, RequestRuleDeletion
-from tests.httpapi.house import House, open_house
+from tests.httpapi.house import BACKUP_TASK, House, open_house
 from tests.httpapi.people import Assignment, person, signed_in
 from tests.httpapi.stories import backed_up
 
@@ -437,6 +437,27 @@ async def test_trees_and_the_state_of_the_server_show_what_is_his(estate: Estate
     libraries = (await house.call("POST", "tape_libraries/tree", {"data": {}})).data
     assert [one["pool_name"] for one in libraries["pools"]["items"]] == [TAPES[SECOND]]
     assert (await house.call("GET", "task_queue/extension?resourse_type=File%20system&id=1")).status == 404
+
+
+async def test_why_tells_nothing_of_what_the_same_command_did_to_others(estate: Estate) -> None:
+    house = estate.house
+    house.tokens = estate.superuser
+    mine, theirs = (expected(estate, "task_queue", {(A, group)})[0] for group in ("one", "two"))
+    for group in ("one", "two"):
+        body = {**BACKUP_TASK, "client": CLIENTS[group]}
+        queued = await house.call("POST", "task_queue", {"data": {"task": body}})
+        killed = await house.call("POST", "kill_task", {"data": {"task_id": queued.data["task_id"]}})
+        assert killed.status == 200
+        mine, theirs = (queued.data["task_id"], theirs) if group == "one" else (mine, queued.data["task_id"])
+    again = await house.call("POST", "restart_task", {"data": {"tasks_ids": [mine, theirs]}})
+    assert again.status == 201, again.envelope
+    of_mine, of_theirs = again.data["tasks_ids"]
+    whole = (await house.call("GET", f"task_queue/{of_mine}/why")).data["items"]
+    assert f"task/{of_theirs}" in {row["stream"] for row in whole}, "one command made both"
+    house.tokens = await person(house, "olga", (A, {"client_group": "one"}))
+    told = (await house.call("GET", f"task_queue/{of_mine}/why")).data["items"]
+    assert {row["stream"] for row in told} == {f"task/{of_mine}"}
+    assert CLIENTS["two"] not in str(told)
 
 
 async def test_a_client_that_moves_to_another_group_moves_out_of_reach(estate: Estate) -> None:
