@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from rbcore.configuration import configured
-from rbcore.entities import Backup, Client
+from rbcore.entities import Backup, Client, ScheduleRule
+from rbcore.indexes import canonical_resource
 from rbcore.state import State
 
 GIB: Final = 1 << 30
@@ -28,4 +29,25 @@ def why_no_more(state: State, client: Client) -> str:
     return (
         f"client {client.hostname} has used its storage capacity: its backups occupy {used} bytes, and {client.storage_capacity} GiB are "
         "allowed (clients_capacity_limits). Delete backups of it, or raise its storage_capacity."
+    )
+
+
+def stored_bytes_of_rule(state: State, rule: ScheduleRule) -> int:
+    """What the archives of the rule's backups occupy, copies included. Costs the backups of its resource."""
+    table = state.tables[Backup.KIND]
+    group = (rule.client_id, rule.resource_type, canonical_resource(rule.resource))
+    return sum(table[one].archive_size for one in state.indexes.groups.get(group, ()) if table[one].rule_id == rule.id)
+
+
+def why_no_more_of_rule(state: State, rule: ScheduleRule) -> str:
+    """Why the rule makes no further backup, empty: it does. ``rule_storage_capacity_reserve`` is kept free of it; a ``storage_capacity`` of 0 is none."""
+    if not configured(state, "global_schedule_capacity_limits") or not rule.storage_capacity:
+        return ""
+    used, reserve = stored_bytes_of_rule(state, rule), int(configured(state, "rule_storage_capacity_reserve"))
+    if used + reserve * GIB < rule.storage_capacity * GIB:
+        return ""
+    kept = f", of which {reserve} GiB are kept in reserve" if reserve else ""
+    return (
+        f"rule {rule.id} has used its storage capacity: its backups occupy {used} bytes, and {rule.storage_capacity} GiB are allowed{kept} "
+        "(global_schedule_capacity_limits). Delete backups of it, or raise its storage_capacity."
     )

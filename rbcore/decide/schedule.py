@@ -14,6 +14,7 @@ from rbcore.decide.records import declared_resource
 from rbcore.entities import ScheduleRule
 from rbcore.errors import InvalidRequest, Refused
 from rbcore.events import RecordChanged, TaskQueued
+from rbcore.quota import why_no_more_of_rule
 from rbcore.schedule_commands import ChangeStatuses, ExecuteRule
 from rbcore.state import State
 from rbcore.vocabulary import TaskType
@@ -50,7 +51,11 @@ def execute(state: State, command: ExecuteRule, context: Context) -> Decision:
 
 
 def task_of(state: State, rule: ScheduleRule) -> TaskQueued:
-    """Raises ``InvalidRequest`` when such a backup cannot be made any more."""
+    """Raises ``InvalidRequest`` when such a backup cannot be made any more, ``Refused`` when the rule's capacity is used up."""
+    if problem := why_no_more_of_rule(state, rule):
+        raise Refused(
+            f"{problem[0].upper()}{problem[1:]}", errors={"storage_capacity": [f"storage_capacity: {problem}"]}
+        )
     values: dict[str, Any] = {
         "resource_type": rule.resource_type,
         "resource": rule.resource,

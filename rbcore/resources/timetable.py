@@ -227,7 +227,7 @@ def capacity_field(default: int, of: str) -> Field:
         default=default,
         maximum=CAPACITY_MAX_GIB,
         unit="GiB",
-        description=f"All backups of the {of} together.",
+        description=f"All backups of the {of} together; 0: no limit. Holds when the global configuration says so.",
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rbcore.commands import (
     AdvanceTask,
+    ChangeConfiguration,
     ChangeRecord,
     CreateRecord,
     DeleteRecords,
@@ -140,6 +141,23 @@ def test_a_rules_number_goes_from_the_task_to_the_backup_and_to_its_copy(world: 
         found = world.state.find(Backup, backup_id)
         assert found is not None
         assert found.rule_id == rule_id, "the rule is gone, and what it made still says so"
+
+
+def test_a_rule_that_used_its_capacity_makes_no_more_backups_when_that_is_enforced(world: World) -> None:
+    rule_id = rule(world, storage_capacity=3)
+    other = rule(world, resource="/home", storage_capacity=3)
+    task = world.transmitting(world.run(ExecuteRule(rule_id=rule_id)).ids[0])
+    world.run(archive_of(task, archive_size=2 * 2**30))
+    world.run(ExecuteRule(rule_id=rule_id))
+    limits = {"global_schedule_capacity_limits": True, "rule_storage_capacity_reserve": 1}
+    world.run(ChangeConfiguration(changes=limits))
+    with pytest.raises(Refused, match="storage capacity"):
+        world.run(ExecuteRule(rule_id=rule_id))
+    assert world.run(ExecuteRule(rule_id=other)).ids, "the same resource, and a rule of its own"
+    world.run(ChangeRecord(resource="global_schedule", id=rule_id, changes={"storage_capacity": 4}))
+    assert world.run(ExecuteRule(rule_id=rule_id)).ids
+    world.run(ChangeRecord(resource="global_schedule", id=rule_id, changes={"storage_capacity": 0}))
+    assert world.run(ExecuteRule(rule_id=rule_id)).ids
 
 
 # --- requests ----------------------------------------------------------------------------------------------------------
