@@ -382,3 +382,38 @@ def test_a_server_in_service_mode_takes_no_task_of_any_kind(world: World) -> Non
     for task_id in tasks:
         world.run(AdvanceTask(task_id=task_id, status="New"))
         assert assign(world, task_id).status == "Assigned"
+
+
+@given(
+    limits=st.fixed_dictionaries({"max_pool_tasks": st.integers(1, 3), "max_media_server_tasks": st.integers(1, 6)}),
+    enabled=st.lists(st.booleans(), min_size=3, max_size=3),
+    rooms=st.lists(st.lists(st.sampled_from([0, 10**12, 2 * 10**12]), min_size=3, max_size=3), min_size=1, max_size=8),
+)
+@settings(max_examples=50, deadline=None)
+def test_one_backup_after_the_other_goes_where_an_oracle_says(
+    limits: dict[str, int], enabled: list[bool], rooms: list[list[int]]
+) -> None:
+    world = with_pools(LETTERS[:3])
+    made = world.run(CreateRecord(resource="dynamic_pool_groups", fields={"name": "group", **limits})).ids[0]
+    for name, flag in zip("ABC", enabled, strict=True):
+        fields = {"dynamic_pool_group": made, "pool": name, "enabled": flag}
+        world.run(CreateRecord(resource="dynamic_pool_groups_records", fields=fields))
+    if not any(enabled):
+        with pytest.raises(InvalidRequest):
+            world.queued(pool="group")
+        return
+    under_way = dict.fromkeys("ABC", 0)
+    for number, room in enumerate(rooms):
+        free = dict(zip("ABC", room, strict=True))
+        task = assign(world, world.queued(pool="group", resource=f"/{number}"), free=free)
+        open_to = [
+            name
+            for name, flag in zip("ABC", enabled, strict=True)
+            if flag and free[name] and under_way[name] < limits["max_pool_tasks"]
+        ]
+        if not open_to or sum(under_way.values()) >= limits["max_media_server_tasks"]:
+            assert task.status == "Suspended"
+            continue
+        expected = min(open_to, key=lambda name: (under_way[name], -free[name], name))
+        assert (task.status, name_of(world, task)) == ("Assigned", expected)
+        under_way[expected] += 1

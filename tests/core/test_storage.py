@@ -150,3 +150,50 @@ def test_client_defined_storages_belong_to_pools_of_their_type(world: World) -> 
     world.run(DeleteRecords(resource="pool_list", ids=[3]))
     with pytest.raises(InvalidRequest):
         world.run(ChangeRecord(resource="client_defined_storages", id=made, changes={"metadata_fs_pool": "own"}))
+
+
+@pytest.mark.parametrize(
+    ("pool_type", "compression", "deduplication"),
+    [
+        ("File system", "best", (None, None, None, 0)),
+        ("Tape library", "best", (None, None, None, 0)),
+        ("Tape library, LTFS", "best", (None, None, None, 0)),
+        ("Tape library, Native", "best", (None, None, None, 0)),
+        ("Cloud", "best", (None, None, None, 0)),
+        ("Client defined", "None", (None, None, None, 0)),
+        ("Block device", "None", ("sha2", 512, 65_536, 1)),
+    ],
+)
+def test_each_type_keeps_the_parameters_that_fit_it(
+    world: World, pool_type: str, compression: str, deduplication: tuple[Any, ...]
+) -> None:
+    """The others are ignored, not refused (reference 2.6), when a pool is made and when it is changed."""
+    given = {"algorithm": "sha2", "hash_length": 512, "block_size": 65_536, "meta_data_pool": "Default"}
+    made = pool(world, "p", pool_type, compression_type="best", retention_period="1 year", **given)
+
+    def shown() -> tuple[Any, ...]:
+        one = world.state.tables["pool"][made]
+        return one.compression_type, (one.algorithm, one.hash_length, one.block_size, one.meta_data_pool)
+
+    assert shown() == (compression, deduplication)
+    changes = {"compression_type": "optimal", "algorithm": "sha1", "block_size": 16_384, "pool_type": "Cloud"}
+    world.run(ChangeRecord(resource="pool_list", id=made, changes=changes))
+    assert shown() == ("optimal" if compression == "best" else "None", deduplication)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"algorithm": "sha1", "hash_length": 256}, "hash_length"),
+        ({"block_size": 1000}, "block_size"),
+        ({"meta_data_pool": None}, "meta_data_pool"),
+        ({"meta_data_pool": "blocks"}, "meta_data_pool"),
+        ({"algorithm": "md5"}, "algorithm"),
+    ],
+)
+def test_a_block_device_pool_is_whole(world: World, wrong: dict[str, Any], field: str) -> None:
+    pool(world, "blocks", "Block device", meta_data_pool="Default")
+    errors = refusal(
+        world, "pool_list", pool_name="p", pool_type="Block device", **{"meta_data_pool": "Default", **wrong}
+    )
+    assert list(errors) == [field]
