@@ -42,7 +42,12 @@ class Installation:
     """A daemon and an agent of this program, on ports of their own."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str] | None = None, *, poll_seconds: float = POLL_SECONDS
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._poll_seconds = poll_seconds
         self.home = Home(folder / "home")
@@ -58,7 +63,7 @@ class Installation:
         }
         ports = ["--port", "0", "--control-port", "0", "--data-port", "0"]
         daemon = self._start("daemon", ["serve", *ports])
-        endpoint = _until(lambda: self._endpoint(daemon), "the daemon does not answer")
+        endpoint = _until(lambda: self._endpoint(daemon), "the daemon does not answer", start_seconds)
         self._start("agent", ["agent", "--data", str(self.home.agent)])
         self.rest = RestClient(endpoint.url, self.home.ca_certificate, password_of=lambda: ("rubackup", PASSWORD))
         self.client: str = _until(self._authorised, "the agent is not connected")
@@ -275,14 +280,14 @@ def installed(folder: Path) -> Iterator[Installation]:
         ours.close()
 
 
-def _until(look: Callable[[], Any], complaint: str) -> Any:
-    deadline = time.monotonic() + START_SECONDS
+def _until(look: Callable[[], Any], complaint: str, seconds: float = START_SECONDS) -> Any:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
         time.sleep(0.05)
-    sys.exit(f"after {START_SECONDS:.0f} s {complaint}")
+    sys.exit(f"after {seconds:.0f} s {complaint}")
 
 
 def _peak_kib(process: int) -> int:

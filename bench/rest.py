@@ -1,4 +1,4 @@
-"""The REST API over a long history, beside a constant answer of the same size from the same HTTP server in the same run.
+"""The REST API over a long history, beside a constant answer of the same size from Hypercorn and Quart-Trio alone in the same run.
 
 ``scripts/bench rest [--tasks N] [--small N] [--rounds N] [--seconds S] [--folder DIR]``. A real daemon on a log of N tasks from queued to done, over TLS, one process; the
 peer is ``bench.rest_peer``. Both take turns, round by round, under the same number of connections; ratios are of requests a second within a round (above 1: we are
@@ -51,6 +51,8 @@ BATCH_TASKS: Final = 1024
 LIST_MIN, DETAIL_MIN, CREATE_MIN = 0.5, 0.6, 0.25
 PAST_MAX, GROWTH_MAX = 2.0, 1.5
 LATENCY_REQUESTS: Final = 60
+START_SECONDS: Final = 900.0
+"""A log of millions of events is read, and its views are made anew."""
 API: Final = "/api/v1"
 
 
@@ -67,14 +69,15 @@ async def _lengthen(home: Home, tasks: int) -> None:
     numbers = itertools.count()
 
     def batch(events: list[NewEvent]) -> Batch:
+        number = next(numbers)
         return Batch(
             events=events,
             expected={},
-            command_id=f"history-{next(numbers)}",
+            command_id=f"history-{number}",
             actor="actor:bench",
             causation=0,
             correlation="history",
-            time_ns=now_ns,
+            time_ns=now_ns + number * 1_000_000,
             answer=b"",
         )
 
@@ -247,7 +250,7 @@ def pages(server: Server, tasks: int) -> dict[str, str]:
 def peer(home: Home, context: ssl.SSLContext) -> Iterator[Server]:
     certificate, key = home.pki / "server.pem", home.pki / "server.key"
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.rest_peer", str(certificate), str(key)],
+        [sys.executable, "-m", "bench.rest_peer", str(certificate), str(key), str(home.path / "peer")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -266,17 +269,19 @@ def peer(home: Home, context: ssl.SSLContext) -> Iterator[Server]:
 @contextlib.contextmanager
 def daemon(folder: Path, tasks: int) -> Iterator[tuple[Installation, Server]]:
     """On a log of so many tasks; nothing of it goes with time."""
-    folder.mkdir()
-    first = Installation(folder)
-    periods = ("done", "error", "broken", "killed")
-    first.rest.call(
-        "PATCH", "/global_configuration", body={"data": {f"{one}_tasks_remove_period": 0 for one in periods}}
-    )
-    first.close()
     started = time.perf_counter()
-    lengthen(first.home, tasks)
+    if not folder.exists():
+        folder.mkdir()
+        first = Installation(folder)
+        periods = ("done", "error", "broken", "killed")
+        first.rest.call(
+            "PATCH", "/global_configuration", body={"data": {f"{one}_tasks_remove_period": 0 for one in periods}}
+        )
+        first.close()
+        started = time.perf_counter()
+        lengthen(first.home, tasks)
     appended = time.perf_counter()
-    again = Installation(folder)
+    again = Installation(folder, start_seconds=START_SECONDS)
     try:
         ready = time.perf_counter()
         print(
@@ -385,10 +390,11 @@ def main() -> int:
     parser.add_argument("--small", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.7)
-    parser.add_argument("--folder", type=Path, help="where logs and views lie (default: the temporary directory)")
+    parser.add_argument("--folder", type=Path, help="where logs and views lie; they stay there, for the next time")
     options = parser.parse_args()
     verdicts = Verdicts()
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="rbmedia-bench-") as name:
+    with contextlib.ExitStack() as stack:
+        name = options.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="rbmedia-bench-"))
         with daemon(Path(name) / "small", options.small) as (_, ours):
             small = latencies_of_pages(ours, options.small)
         with daemon(Path(name) / "large", options.tasks) as (installation, ours):

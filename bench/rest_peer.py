@@ -1,22 +1,27 @@
-"""What the HTTP server costs by itself: a Quart-Trio application that returns a constant, served as the daemon serves its own.
+"""What the HTTP server costs by itself: a Quart-Trio application that returns a constant, on Hypercorn's own trio worker, with TLS and access lines.
 
-``python -m bench.rest_peer CERTIFICATE KEY`` prints its address and serves ``GET`` and ``POST /bytes/<n>`` (a constant JSON text of n bytes) until standard
+``python -m bench.rest_peer CERTIFICATE KEY FOLDER`` prints its address (the lines go to files in FOLDER, as the daemon's do) and serves ``GET`` and ``POST /bytes/<n>`` (a constant JSON text of n bytes) until standard
 input ends.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
+import logging
+import socket
 import sys
 from pathlib import Path
 
 import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from httpapi.server import Listen, Serving, serve
 from rbmedia.companion import parent_gone
+from rbmedia.logs import configure_logging
+
+ACCESS_LINES = "%(h)s %(r)s %(s)s %(b)s %(D)sus"
 
 
 def application() -> QuartTrio:
@@ -34,15 +39,19 @@ def application() -> QuartTrio:
 
 
 async def main() -> None:
-    certificate, key = map(Path, sys.argv[1:])
-    listen = Listen(host="127.0.0.1", port=0, certificate=certificate, key=key)
-    async with trio.open_nursery() as nursery:
-        serving: Serving = await nursery.start(functools.partial(serve, application(), listen))
-        gc.collect()
-        gc.freeze()
-        print(serving.url, flush=True)
-        await parent_gone()
-        nursery.cancel_scope.cancel()
+    certificate, key, folder = sys.argv[1:]
+    configure_logging(Path(folder), debug=False, console=False)
+    bound = socket.create_server(("127.0.0.1", 0), backlog=256)
+    config = Config()
+    config.bind = [f"fd://{bound.fileno()}"]
+    config.certfile, config.keyfile = certificate, key
+    config.accesslog = logging.getLogger("rbmedia.access")
+    config.access_log_format = ACCESS_LINES
+    config.keep_alive_max_requests = 2**31
+    gc.collect()
+    gc.freeze()
+    print(f"https://127.0.0.1:{bound.getsockname()[1]}", flush=True)
+    await serve(application(), config, shutdown_trigger=parent_gone)
 
 
 if __name__ == "__main__":

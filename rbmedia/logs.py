@@ -22,7 +22,8 @@ class _OneLine(logging.Formatter):
     """A message is one line, whatever a foreign name in it holds; only a traceback adds lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        record.message = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in record.message)
+        if not record.message.isprintable():
+            record.message = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in record.message)
         return super().formatMessage(record)
 
 
