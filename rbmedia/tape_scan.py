@@ -1,7 +1,7 @@
 """What cartridges tell that are found without their server: who they are, which archives they hold, and what of those is whole.
 
 Everything comes from the cartridges themselves (``docs/format-tape.md``). Nothing is written. Restoring is in ``tape_restore``, how cartridges
-come into drives in ``tape_bench``.
+come into drives in ``tape_workbench``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rbcore.tape.native_scan import Contents as Scanned
 from rbcore.tape.native_scan import FoundPart
 from rbcore.tape.session import CartridgeFormat, Contents, Identified, PartPlace, PartReader
 from rbcore.tape.spanning import FoundArchive, PlacedPart, join_parts
-from rbmedia.tape_bench import Bench, Cartridge, is_same
+from rbmedia.tape_workbench import Bench, Cartridge, is_same
 
 FINDINGS_LISTED_MAX: Final = 100
 """Of one cartridge; the rest are counted."""

@@ -37,8 +37,8 @@ from rbcore.messages import (
 from rbcore.ports import World
 from rbcore.tape.session import PartReader
 from rbcore.tape.spanning import FoundArchive, PlacedPart
-from rbmedia.tape_bench import Bench
 from rbmedia.tape_scan import Catalogue, Volume
+from rbmedia.tape_workbench import Bench
 
 READ_BLOCKS_MAX: Final = 16
 """Some megabytes: what is asked for at once when one that cannot be read costs a second try."""

@@ -1,6 +1,6 @@
 """``rbmedia tape scan``: cartridges that are found without their server are listed and restored. It needs neither daemon nor log.
 
-Work: ``rbmedia.tape_scan``, ``tape_restore``, ``tape_bench``. Here are the command line, the terminal and the exit code.
+Work: ``rbmedia.tape_scan``, ``tape_restore``, ``tape_workbench``. Here are the command line, the terminal and the exit code.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from rbmedia.exits import CommandFailed, Exit
 if TYPE_CHECKING:
     from rbcore.ports import World
     from rbcore.scsi import ScsiTransport
-    from rbmedia.tape_bench import Bench
     from rbmedia.tape_restore import Extracted, Restored
     from rbmedia.tape_scan import Catalogue
+    from rbmedia.tape_workbench import Bench
 
 T = TypeVar("T")
 _ABSOLUTE = click.Path(path_type=Path, file_okay=False, resolve_path=True)
@@ -175,7 +175,7 @@ async def carry_out(
     """The command. Raises ``CommandFailed`` and ``RbError``, whatever nursery they come from."""
     import trio
 
-    from rbmedia.tape_bench import open_bench
+    from rbmedia.tape_workbench import open_bench
 
     async def work() -> Exit:
         transports = [open_device(address, world) for address in devices.drives]

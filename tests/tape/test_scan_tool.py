@@ -17,9 +17,9 @@ from rbcore import errors
 from rbcore.archive.model import BlockKind
 from rbmedia.cli import run as run_command
 from rbmedia.exits import CommandFailed, Exit
-from rbmedia.tape_bench import open_bench
 from rbmedia.tape_restore import CATALOG_NAME, RestoreOrder, restore
 from rbmedia.tape_scan import Catalogue
+from rbmedia.tape_workbench import open_bench
 from tests.agent.daemon import KEYS
 from tests.agent.trees import describe
 from tests.tape.libraries import BARCODES, LibraryUnderTest, made_library, need_target, running_target
