@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rbcore.commands import (
     KillTask,
     QueueBackup,
     QueueCopy,
+    QueueRestore,
     RemoveTasks,
 )
 from rbcore.entities import Backup, BackupStrategy, Client, ClientGroup, Entity, LocalCatalog, MediaServer, Pool, Task
@@ -248,3 +250,46 @@ def test_backups_of_a_client_that_is_no_longer_authorised_are_for_unlimited_role
     resource = by_name["repository"]
     assert not reaches(world.state, Grants({Role.ADMINISTRATOR: frozenset({1, 2})}), resource, resource.read, backup)
     assert reaches(world.state, Grants({Role.SUPERVISOR: frozenset()}), resource, resource.read, backup)
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(max_size=20) | st.sampled_from([OURS, THEIRS]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+_WORLDS: list[World] = []
+
+
+def prepared() -> World:
+    """One for all examples: nothing is changed in it."""
+    if not _WORLDS:
+        made = World().installed()
+        made.client()
+        made.backed_up()
+        made.run(
+            CreateUser(fields={"username": "olga"}, credential_id="x", role="administrator", client_group="No group")
+        )
+        _WORLDS.append(made)
+    return _WORLDS[0]
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_body_is_judged_without_a_fault(data: st.DataObject) -> None:
+    """What cannot be a name is out of reach like any other; nothing of it gets as far as an exception."""
+    world = prepared()
+    resource = data.draw(st.sampled_from([one for one in RESOURCES if one.create or one.change]))
+    names = st.sampled_from([*resource.create, *resource.change, "unknown", "id"])
+    fields = data.draw(st.dictionaries(names, JSON, max_size=6))
+    number = data.draw(st.integers(-1, 3) | st.just(10**30))
+    commands = [
+        CreateRecord(resource=resource.name, fields=fields),
+        ChangeRecord(resource=resource.name, id=number, changes=fields),
+        QueueBackup(task=data.draw(st.dictionaries(st.sampled_from([*task_body(), "x"]), JSON))),
+        QueueRestore(backup_id=number, restore_task=data.draw(st.dictionaries(st.just("target_client"), JSON))),
+        QueueCopy(backup_id=number, pool_name=data.draw(st.text())),
+        KillTask(task_id=number),
+    ]
+    for command in commands:
+        with suppress(NotFound, AccessDenied):
+            judged(world, command)
