@@ -9,6 +9,8 @@ from httpapi.rubackup.catalogue import Fact, facts
 from tests.httpapi import manual_logs, manual_schedule, manual_storage, manual_tape, manual_users
 from tests.httpapi.manual import NOTHING, Manual
 
+SAME_ROUTE = {"DELETE /task_queue/{status}": "DELETE /task_queue/{id}"}
+"""Documented twice, one pattern on the wire: what stands in the segment decides."""
 PREPARATIONS = (manual_logs, manual_schedule, manual_storage, manual_tape, manual_users)
 """Modules that register how examples are prepared."""
 
@@ -34,6 +36,9 @@ class _Otherwise:
         assert str(code) in facts()[name].responses
         self._excuses[name, code] = why
 
+    def why(self, name: str, code: int) -> str:
+        return self._excuses.get((name, code), "its group was not run")
+
     async def carry_out(self, group: str, manual: Manual) -> None:
         for story in self._stories.get(group, ()):
             await story(manual)
@@ -52,17 +57,20 @@ class _Report:
         self._answered |= answered
 
     def lines(self) -> list[str]:
-        documented = {(one.method, one.path, int(code)) for one in facts().values() for code in one.responses}
-        given = documented & self._answered
-        lines = []
-        for code in sorted({code for *_, code in documented}):
-            total, done = (Counter(one[2] for one in some)[code] for some in (documented, given))
-            lines.append(f"{code}: {done} of {total} documented")
-        called = {(verb, path) for verb, path, _ in self._answered}
-        more = len(self._answered - documented)
+        """How many of the documented codes were given, by code; and the names of those that were not."""
+        documented = {(name, int(code)) for name, one in facts().items() for code in one.responses}
+        answered = {(f"{verb} {path}", code) for verb, path, code in self._answered}
+        given = {(name, code) for name, code in documented if (SAME_ROUTE.get(name, name), code) in answered}
+        total, done = (Counter(code for _, code in some) for some in (documented, given))
+        lines = [f"{code}: {done[code]} of {total[code]} documented" for code in sorted(total)]
+        called = {name for name in facts() if any(SAME_ROUTE.get(name, name) == one for one, _ in answered)}
         lines.append(
-            f"{len(called)} methods called, {len(given)} of {len(documented)} documented codes given, {more} further"
+            f"{len(called)} of {len(facts())} methods called, {len(given)} of {len(documented)} documented codes given"
         )
+        lines.append(f"{len(answered - documented)} further codes that every method may give (400, 401, 404)")
+        missing = sorted(documented - given)
+        if len(missing) <= NAMED_MAX:
+            lines += [f"not given: {code} by {name}: {OTHERWISE.why(name, code)}" for name, code in missing]
         return lines
 
     @property
@@ -70,6 +78,8 @@ class _Report:
         return not self._answered
 
 
+NAMED_MAX = 20
+"""Codes that were not given are named when they are few: a run of all groups."""
 OTHERWISE = _Otherwise()
 OTHERWISE.cannot("PATCH /users/change_password", 404, "a user who is gone is signed in no longer: 401")
 REPORT = _Report()
