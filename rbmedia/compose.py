@@ -189,13 +189,15 @@ async def _serve(
                 ca_certificate=str(home.ca_certificate),
                 ca_fingerprint=authority.fingerprint,
             )
+            # What lives since the start is never looked at again: that halves the p99 of answers. It takes seconds with millions of records, so nobody
+            # is told of this daemon before.
+            gc.collect()
+            gc.freeze()
             with _announced(endpoint, home):
                 log.info("rbmedia %s is running on [%s]", __version__, serving.url)
                 log.info("agents: control port %d, data port %d", endpoint.control_port, endpoint.data_port)
                 if with_agent:
                     beside.start_soon(_keep_agent, home)
-                gc.collect()
-                gc.freeze()  # what lives since the start is never looked at again: halves the p99 of answers
                 await stop.wait()
         beside.cancel_scope.cancel()
 
