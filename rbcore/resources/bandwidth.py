@@ -61,7 +61,7 @@ CLIENT_BANDWIDTH = Resource(
         ),
         Text(name="window_start", default="00:00:00", max_length=8, description=_WINDOW, example="08:00:00"),
         Text(name="window_end", default="00:00:00", max_length=8, description=_WINDOW, example="18:00:00"),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
     ),
     create=_BANDWIDTH,
     change=_BANDWIDTH,

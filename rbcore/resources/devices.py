@@ -71,7 +71,7 @@ STORAGE_BLOCK_DEVICES = Resource(
             name="status", of=lambda device: "Registered", description="Registered: in its pool, not initialised."
         ),
         TextList(name="contents", in_list=False, description="What stood on it when it was added, by its signatures."),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
     ),
     change=("description", "parallel_workers"),
     deletable=True,

@@ -20,7 +20,7 @@ NOTIFICATIONS = Resource(
         Text(name="object", description="The rule or strategy."),
         Reference(name="user_group", to=UserGroup.KIND, by="groupname", description="Who is told."),
         Text(name="cc", description="Further addresses."),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
         Timestamp(name="sent", attribute="sent_ns"),
         Choice(
             name="status",

@@ -77,14 +77,14 @@ DISASTER_RECOVERY_PLAN = Resource(
             name="status", values=DISASTER_RECOVERY_STATUSES, description="What the last check found.", indexed=True
         ),
         Text(name="status_reason", description="Why it has its status."),
-        Timestamp(name="checked", attribute="checked_ns"),
+        Timestamp(name="checked", attribute="checked_ns", event_time=True),
         Computed(
             name="archive_id",
             of=lambda plan: plan.backup_id or None,
             kind="integer",
             description="The backup that the last check found.",
         ),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
     ),
     create=_PLAN,
     change=_PLAN,

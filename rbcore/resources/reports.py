@@ -58,7 +58,7 @@ REPORTS = Resource(
         shared.group_field("notify", "Gets the report."),
         shared.cc_field("notify_cc"),
         Text(name="description", default=""),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
     ),
     create=("name", "owner", "min", "hour", "dom", "mon", "dow", *_REPORT_CHANGE),
     change=_REPORT_CHANGE,

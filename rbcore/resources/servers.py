@@ -58,7 +58,7 @@ MEDIA_SERVERS = Resource(
         ),
         Text(name="description", default=""),
         YesNo(name="local_service_mode", default="no", description="yes: takes no new tasks; running ones finish."),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
     ),
     change=("description", "local_service_mode"),
     refusals=(_is_the_main_server, _owns_pools, _owns_libraries, _has_tasks, _has_maintainers),

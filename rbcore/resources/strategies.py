@@ -109,7 +109,7 @@ BACKUP_STRATEGIES = Resource(
         *shared.after_fields(),
         *_BLOCK_FIELDS,
         *shared.notify_fields(_NOTIFIED),
-        Timestamp(name="created", attribute="created_ns"),
+        Timestamp(name="created", attribute="created_ns", event_time=True),
     ),
     create=_CHANGE,
     change=_CHANGE,
