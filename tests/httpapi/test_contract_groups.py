@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from httpapi.method import Method
+from httpapi.method import Body, Method, PartsBody
 from httpapi.records import FieldsBody
 from httpapi.rubackup import methods
 from httpapi.rubackup.catalogue import Fact, facts
+from httpapi.services import Settings
+from rbcore.resource import Reference
 from tests.httpapi.contract import OTHERWISE, REPORT, SAME_ROUTE
 from tests.httpapi.house import USER, ApiAnswer, House
 from tests.httpapi.manual import Asked, Manual, missing, prepare
 
+OVERSIZE = b" " * (Settings().body_bytes_max + 1)
 GROUPS = sorted({fact.group for fact in facts().values()})
 METHODS: dict[str, Method] = {method.name: method for method in methods()}
 
@@ -105,6 +108,12 @@ async def refusals(house: House, manual: Manual, fact: Fact, method: Method) -> 
             answer = await send(house, Asked(request.verb, request.path, body, request.headers))
             assert answer.status == 400, (request, body, answer.raw)
             assert field is None or any(field in name for name in answer.errors), (field, answer.errors)
+        headers = (request.headers or house.headers) | {"Content-Type": "application/json"}
+        large = await house.raw(request.verb, request.path, data=OVERSIZE, headers=headers)
+        assert (large.status, list(large.errors)) == (400, ["_schema"]), request
+        for field, body in declared_faults(method.body, request.body):
+            answer = await send(house, Asked(request.verb, request.path, body, request.headers))
+            assert (answer.status, list(answer.errors)) == (400, [field]), (request, body, answer.raw)
     done = [one.type for one in house.log.read(head) if one.actor == f"user:{USER}"]
     assert not done, "what is refused changes nothing"
 
@@ -135,6 +144,24 @@ def faults(body: Any) -> Iterator[tuple[str | None, Any]]:
             _at(spoilt, path[:-1])[path[-1]] = wrong
             named = [part for part in path if isinstance(part, str)]
             yield named[-1], spoilt
+
+
+def declared_faults(declared: Body, body: Any) -> Iterator[tuple[str, Any]]:
+    """Bodies without a required field, and with a name that nothing has."""
+    if isinstance(declared, FieldsBody):
+        fields = [declared.resource.field(name) for name in declared.names]
+        required = [one.name for one in fields if one.required and declared.creating]
+        named = [one.name for one in fields if isinstance(one, Reference) and one.name in body["data"]]
+        for name in named:
+            yield name, {"data": body["data"] | {name: "no such thing (0123456789abcdef)"}}
+        for name in required:
+            yield name, {"data": {key: value for key, value in body["data"].items() if key != name}}
+    if isinstance(declared, PartsBody):
+        for part, schema in declared.parts.items():
+            given = body["data"][part]
+            for name in schema.get("required", ()):
+                without = {key: value for key, value in given.items() if key != name}
+                yield name, {"data": body["data"] | {part: without}}
 
 
 def _at(body: Any, path: tuple[Any, ...]) -> Any:
