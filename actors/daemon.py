@@ -26,6 +26,7 @@ from actors.journal import JournalActor
 from actors.link import Network
 from actors.places import Places
 from actors.port import ServerLoads, nothing_measured
+from actors.protector import Protector
 from actors.storage import Storages
 from actors.supervisor import RestartPolicy, Supervisor
 from actors.tape.libraries import TapeSite
@@ -106,11 +107,13 @@ async def daemon_actors(
     on_giving_up: Callable[[str, str], Awaitable[None]] | None = None,
     tape: Callable[[Bus], TapeSite] | None = None,
     loads: ServerLoads = nothing_measured,
+    protecting: bool = False,
 ) -> AsyncIterator[DaemonActors]:
     """All actors over a recovered journal; they run while the block does.
 
     ``on_giving_up(name, reason)``: an actor failed too often; without it that ends the daemon, which is then started anew.
     ``tape(bus)``: the tape libraries, made but not run; without it what needs cartridges is ``Unavailable``.
+    ``protecting``: whether archives may become immutable files (``immutable_archives``).
     ``loads``: how busy media servers are; without it pools out of dynamic groups are chosen by tasks and room alone.
     """
     bus = Bus(host_name, world)
@@ -138,19 +141,16 @@ async def daemon_actors(
         listener = await network.listen_control(ports.host, ports.control)
         nursery.start_soon(listener.serve, sessions.serve)
         start("dispatcher", dispatcher.run)
-        housekeeper = Housekeeper(journal, world)
 
-        async def run_tape(tape_site: TapeSite) -> None:
+        async def after_start(body: Callable[[], Awaitable[None]]) -> None:
             await dispatcher.has_recorded_start.wait()
-            await tape_site.run()
+            await body()
 
-        async def run_housekeeper() -> None:
-            await dispatcher.has_recorded_start.wait()
-            await housekeeper.run()
-
-        start("housekeeper", run_housekeeper)
+        start("housekeeper", functools.partial(after_start, Housekeeper(journal, world).run))
+        if protecting:
+            start("protector", functools.partial(after_start, Protector(journal, storages, world).run))
         if site is not None:
-            start("tape", functools.partial(run_tape, site))
+            start("tape", functools.partial(after_start, site.run))
         try:
             yield DaemonActors(
                 journal=journal,

@@ -23,7 +23,7 @@ from actors.port import Journal
 from rbcore.archive.store import ArchiveReader, ArchiveStore, ArchiveSummary, ArchiveWriter, Finding
 from rbcore.commands import CatalogFacts
 from rbcore.entities import Backup, BackupPart, LocalCatalog, MediaServer, PendingRemoval, Pool
-from rbcore.errors import NotAllowedNow, NotFound, RbError, Unavailable
+from rbcore.errors import NotAllowedNow, NotFound, RbError, Refused, Unavailable
 from rbcore.ports import World
 from rbcore.vocabulary import MAIN_SERVER
 
@@ -67,6 +67,12 @@ class SweepCatalog(msgspec.Struct, frozen=True, kw_only=True):
     zeroing: bool = False
 
 
+class AlignProtection(msgspec.Struct, frozen=True, kw_only=True):
+    """The archives of the catalog that are to be immutable; others are not."""
+
+    wanted: frozenset[str]
+
+
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[tuple[str, int]]
 
@@ -102,6 +108,9 @@ class CatalogActor:
         self._store: ArchiveStore | None = None
         self._names = trio.Lock()
         self._written: set[str] = set()
+        self._protected: frozenset[str] | None = None
+        """Archives that were made immutable; None: nobody has looked since the start."""
+        self._cannot_protect = False
         self._erased: set[str] = set()
         """Archives over which zeros are being written."""
         self._readers = 0
@@ -145,6 +154,8 @@ class CatalogActor:
                 return await self.verify(message.task_id, message.archive)
             case RemoveArchive():
                 return await self.remove(message.archive, unless_needed=message.unless_needed, zeroing=message.zeroing)
+            case AlignProtection():
+                return await self.align_protection(message.wanted)
             case SweepCatalog():
                 return await self.sweep(zeroing=message.zeroing)
         raise NotFound(f"A catalog does not know {type(message).__name__}.")
@@ -259,6 +270,30 @@ class CatalogActor:
         finally:
             self._erased.discard(archive)
         return freed
+
+    async def align_protection(self, wanted: frozenset[str]) -> None:
+        """Set and lift what differs from the last time. What the host does not allow is said once, and not tried again before the next start."""
+        if self._cannot_protect:
+            return
+        store = await self._opened()
+        known = self._protected
+        there = await self._world.threads.run(store.archives) if known is None else sorted(known)
+        changes = [(one, False) for one in there if one not in wanted]
+        changes += [(one, True) for one in sorted(wanted - (known or frozenset()))]
+        for archive, on in changes:
+            try:
+                await self._world.threads.run(functools.partial(store.protect, archive, on=on))
+            except NotFound:
+                continue  # it goes, or is gone
+            except Refused as error:
+                if not on:
+                    continue  # what cannot be set is not set
+                self._cannot_protect = True
+                _log.warning(
+                    "archives in %s are not immutable (immutable_archives): %s", self.catalog.path, error.message
+                )
+                return
+        self._protected = wanted
 
     async def sweep(self, *, zeroing: bool = False) -> Swept:
         """What to keep is asked when names stand still: an archive that is assigned after that is opened after the sweep."""

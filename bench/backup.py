@@ -59,6 +59,7 @@ class Installation:
             **kept,
             "RBMEDIA_HOME": str(self.home.path),
             "RBMEDIA_SUPERUSER_PASSWORD": PASSWORD,
+            "RBMEDIA_IMMUTABLE_FILES": "no",
             **(environment or {}),
         }
         ports = ["--port", "0", "--control-port", "0", "--data-port", "0"]

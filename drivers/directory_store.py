@@ -164,6 +164,14 @@ class DirectoryStore:
             freed += self._take_away(directory)
         yield freed
 
+    def protect(self, archive: str, *, on: bool) -> None:
+        """The index is left out: it follows from the containers, and is made anew when it is damaged."""
+        self.check()
+        self._must_exist(archive)
+        for name in self._volume.list(_path(archive)):
+            if container_number(name) is not None:
+                self._volume.protect(f"{_path(archive)}/{name}", on=on)
+
     def leftovers(self) -> list[str]:
         names = (name.partition(REMOVING_SUFFIX)[0] for _, name in self._entries() if REMOVING_SUFFIX in name)
         return sorted({name for name in names if is_archive_name(name)})

@@ -1,4 +1,4 @@
-"""What goes by itself when it is old enough: ended tasks, by the four periods of the configuration (reference 3.4). Pure.
+"""What goes by itself when it is old enough, ended tasks (reference 3.4), and what must not go before: immutable archives (3.6). Pure.
 
 Journals of tasks stay. In service mode nothing goes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from rbcore.configuration import configured, in_service_mode
-from rbcore.entities import PendingRemoval, Task
+from rbcore.entities import Backup, PendingRemoval, Task
 from rbcore.state import State
 from rbcore.vocabulary import TaskStatus, TaskType
 
@@ -50,3 +50,14 @@ def _is_awaited(state: State, task: Task) -> bool:
         return False
     removal = state.find(PendingRemoval, task.backup_id)
     return removal is not None and removal.task_id == task.id
+
+
+def archives_to_protect(state: State, now_ns: int) -> dict[int, frozenset[str]]:
+    """Catalog id -> archives in it that are immutable now: those of backups whose ``store_until`` has not come. Costs a pass over the repository."""
+    if not configured(state, "immutable_archives"):
+        return {}
+    found: dict[int, set[str]] = {}
+    for backup in state.tables[Backup.KIND].values():
+        if backup.local_catalog_id and backup.store_until_ns > now_ns:
+            found.setdefault(backup.local_catalog_id, set()).add(backup.archive)
+    return {catalog_id: frozenset(archives) for catalog_id, archives in found.items()}

@@ -126,6 +126,10 @@ class Volume(Protocol):
     def remove(self, path: str) -> int:
         """Remove a file, or a directory with everything in it; the number of bytes that were freed, 0 when not there."""
 
+    def protect(self, path: str, *, on: bool) -> None:
+        """Set or lift the immutable attribute of a file: nobody changes, renames or removes it but ``remove`` and ``overwrite``, which lift it. Nothing
+        happens when it is as it should be. Raises ``NotFound``, and ``Refused`` where the file system or the rights of the program do not allow it."""
+
     def overwrite(self, path: str) -> Iterator[None]:
         """Write zeros over all of a file, in place. Yields after each piece of at most 8 MiB; when it ends they are on stable storage. Raises ``NotFound``."""
 

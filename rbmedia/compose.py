@@ -99,6 +99,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
                 on_giving_up=_given_up,
                 tape=functools.partial(_tape_site, settings, home, journal, world, server_id),
                 loads=monitor.loads,
+                protecting=settings.immutable_files,
             ) as actors,
         ):
             assert actors.tape is not None, "it was asked for"

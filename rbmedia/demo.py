@@ -267,6 +267,7 @@ def _daemon(home: Home, password: str, iscsi_targets: str = "") -> Iterator[Endp
     """A daemon with its agent on ``home``, stopped in order at the end."""
     console = home.messages / "console.log"
     environment = {**os.environ, "RBMEDIA_HOME": str(home.path), "RBMEDIA_SUPERUSER_PASSWORD": password}
+    environment.setdefault("RBMEDIA_IMMUTABLE_FILES", "no")
     if iscsi_targets:
         environment["RBMEDIA_ISCSI_TARGETS"] = iscsi_targets
     with open(console, "wb") as output:

@@ -84,6 +84,11 @@ class Settings:
         "this host (`/dev/sgN`) need no setting.",
         environment="RBMEDIA_ISCSI_TARGETS",
     )
+    immutable_files: bool = _setting(
+        True,
+        "Whether the key `immutable_archives` may make archives immutable files, which nobody but the daemon removes. No: for homes that come and go.",
+        environment="RBMEDIA_IMMUTABLE_FILES",
+    )
     stop_seconds: int = _setting(
         20, "How long an orderly stop may take before it is forced.", minimum=1, maximum=600, unit="seconds"
     )

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from rbcore.errors import Damaged, NotFound, StorageFull, Unavailable
+from rbcore.errors import Damaged, NotFound, Refused, StorageFull, Unavailable
 from rbcore.ports import Randomness, VolumeRoom
 
 PAGE_BYTES: Final = 4096
@@ -156,6 +156,11 @@ class SimulatedVolume:
             self._used -= freed
         parent.change(name)
         return freed
+
+    def protect(self, path: str, *, on: bool) -> None:
+        self._step("protect", path)
+        if on:
+            raise Refused("a simulated volume knows no immutable files")
 
     def overwrite(self, path: str) -> Iterator[None]:
         self._step("overwrite", path)

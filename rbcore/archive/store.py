@@ -119,6 +119,9 @@ class ArchiveStore(Protocol):
         """``remove``, with zeros written over every file before it goes. Yields the bytes freed so far after each piece of at most 8 MiB, at
         last in all. After the first nothing has the archive's name any more; what is left over when it is broken off, the next call and the sweep find."""
 
+    def protect(self, archive: str, *, on: bool) -> None:
+        """Make the containers of a finished archive immutable files, or lift that; ``remove`` and ``erase`` lift it. Raises ``NotFound``, ``Refused``."""
+
     def leftovers(self) -> list[str]:
         """Names of archives whose removal was begun and not ended."""
 

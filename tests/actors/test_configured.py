@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.protector import Protector
+from drivers.volume import set_immutable
 from rbcore.commands import ChangeConfiguration, SetServiceMode
 from rbcore.entities import Backup, Task
 from rbcore.errors import NotAllowedNow
@@ -62,3 +64,44 @@ async def test_verify_archive_after_creation_and_service_mode(tmp_path: Path) ->
 
 def _verified(backup: Backup | None) -> bool:
     return backup is not None and backup.verification_status == "Trusted"
+
+
+async def test_immutable_archives(tmp_path: Path) -> None:
+    """Set when a backup is recorded, lifted when the key says no, set again, and no hindrance for a deletion."""
+    probe = tmp_path / "probe"
+    probe.write_text("")
+    try:
+        set_immutable(str(probe), on=True)
+    except OSError as error:
+        pytest.skip(f"no immutable files here ({error.strerror}): it takes root and a file system that knows them")
+    set_immutable(str(probe), on=False)
+    async with house(tmp_path) as server, trio.open_nursery() as nursery:
+        agent = await start_agent(nursery, tmp_path)
+        client = await server.authorise(agent.hwid)
+        backup = await server.backup(client, filled(tmp_path / "source"))
+        protector = Protector(server.journal, server.actors.storages, server.world)
+        try:
+            for on in (True, False, True):
+                await server.execute(ChangeConfiguration(changes={"immutable_archives": on}))
+                await protector.align()
+                assert {_is_immutable(one) for one in server.pool.rglob("*.rbc")} == {on}
+            restarted = Protector(server.journal, server.actors.storages, server.world)
+            await restarted.align()
+            assert {_is_immutable(one) for one in server.pool.rglob("*.rbc")} == {True}
+            await server.delete(backup)
+            assert not server.archives_on_disk()
+            await protector.align()
+        finally:
+            for one in server.pool.rglob("*"):
+                if one.is_file():
+                    set_immutable(str(one), on=False)
+        nursery.cancel_scope.cancel()
+
+
+def _is_immutable(file: Path) -> bool:
+    """As root nothing but the attribute keeps a file from being opened for writing."""
+    try:
+        file.open("r+b").close()
+    except PermissionError:
+        return True
+    return False

@@ -63,6 +63,7 @@ class Installation:
             "RBMEDIA_HOME": str(self.home.path),
             "RBMEDIA_SESSION": str(self.folder / "session.json"),
             "RBMEDIA_SUPERUSER_PASSWORD": PASSWORD,
+            "RBMEDIA_IMMUTABLE_FILES": "no",
             "RBMEDIA_PASSWORD": PASSWORD,
             "PYTHONFAULTHANDLER": "1",
         }
