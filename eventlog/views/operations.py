@@ -25,6 +25,7 @@ from rbcore.entities import (
     Client,
     Entity,
     MediaServer,
+    MediumChanger,
     Pool,
     ScheduleRule,
     TapeDrive,
@@ -190,7 +191,7 @@ def _server_of(state: State, entity: Entity) -> int:
     """The media server that the entity is, or belongs to; 0: none. Storages belong to their pool's, what stands in a library to the library's."""
     if isinstance(entity, MediaServer):
         return entity.id
-    if isinstance(entity, TapeDrive):
+    if isinstance(entity, TapeDrive | MediumChanger):
         library = state.find(TapeLibrary, entity.library_id)
         return library.media_server if library is not None else 0
     own = getattr(entity, "media_server", 0)
