@@ -176,6 +176,9 @@ class JournalActor:
         await outcome.pending.durable()
         return outcome.answer.give()
 
+    def knows(self, command_id: str) -> bool:
+        return command_id in self._by_command or self._log.answer_of(command_id) is not None
+
     async def settled(self) -> None:
         """Return when everything the state shows now is on stable storage. Raises ``ReadOnly`` when it was taken back."""
         self._forget_durable()

@@ -31,6 +31,9 @@ class Journal(Protocol):
     async def execute(self, order: Order) -> Reply:
         """Decide, append, and answer once the events are on stable storage. Raises ``RbError``s."""
 
+    def knows(self, command_id: str) -> bool:
+        """Whether ``execute`` would answer such an order as it did before, without deciding anew."""
+
     async def settled(self) -> None:
         """Return when everything the state shows now is on stable storage; before an effect outside of the log."""
 

@@ -78,6 +78,16 @@ class Call:
             return int(text)
         raise NotFound(f"{noun} not found", errors={name: [f"{text!r} is not an id."]})
 
+    @property
+    def _keyed_id(self) -> str:
+        """Id of this request's command when it has a key; empty: it has none."""
+        return f"{self.caller.actor} {self.verb} {self.path} {self.idempotency_key}" if self.idempotency_key else ""
+
+    @property
+    def repeats(self) -> bool:
+        """A request with this key was carried out before: what ``submit`` takes now is not looked at, so nothing need be found out for it."""
+        return bool(self._keyed_id) and self.services.journal.knows(self._keyed_id)
+
     async def submit(self, command: Any) -> Reply:
         """Execute one command, and return when the views show its result: a client reads its own writes.
 
@@ -89,10 +99,7 @@ class Call:
         services = self.services
         if self.is_limited:
             await self._check_command(command)
-        if self.idempotency_key:
-            command_id = f"{self.caller.actor} {self.verb} {self.path} {self.idempotency_key}"
-        else:
-            command_id = services.randomness.token_bytes(16).hex()
+        command_id = self._keyed_id or services.randomness.token_bytes(16).hex()
         order = Order(
             command=command,
             command_id=command_id,

@@ -9,6 +9,7 @@ from httpapi.json_body import refuse
 from httpapi.method import Method, Schema
 from httpapi.records import FieldsBody
 from httpapi.rubackup.catalogue import action
+from rbcore.commands import Reply
 from rbcore.commands_servers import AddBlockDevice
 from rbcore.decide.devices import accept_block_device
 from rbcore.entities import BlockDevice
@@ -31,13 +32,18 @@ async def add(call: Call) -> Answer:
     state = call.services.journal.state
     command = AddBlockDevice(fields=call.body)
     await call.check(*(targets_of(state, command) or ()))
+    if call.repeats:
+        return _added(await call.submit(command))
     values = accept_block_device(state, command.fields)
     known = [one.device for one in state.all(BlockDevice)]
     try:
         facts = await call.services.block_devices.look(values["device"], known)
     except InvalidRequest as wrong:
         raise refuse(wrong.message, "device") from wrong
-    reply = await call.submit(AddBlockDevice(fields=command.fields, facts=facts))
+    return _added(await call.submit(AddBlockDevice(fields=command.fields, facts=facts)))
+
+
+def _added(reply: Reply) -> Answer:
     return Answer({"id": reply.ids[0]}, reply.message, position=reply.position)
 
 

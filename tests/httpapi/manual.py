@@ -45,6 +45,8 @@ class Manual:
     house: House
     directory: Path
     made: dict[str, int] = field(default_factory=dict)
+    visitor: dict[str, str] = field(default_factory=dict)
+    """Headers of a user who has no role."""
     numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def record(self, collection: str) -> int:
@@ -149,7 +151,12 @@ async def prepare(house: House, directory: Path) -> Manual:
     await house.add_client(*RESTORE_CLIENT)
     body = {"data": {"pool_name": "Default2", "pool_type": "File system", "media_server": "rubackup-server"}}
     assert (await house.call("POST", "pool_list", body)).status == 201
-    return Manual(house, directory)
+    user = {"username": "visitor", "user_password": PASSWORD}
+    assert (await house.call("POST", "users", {"data": user})).status == 201
+    ours = house.tokens
+    await house.login("visitor")
+    visitor, house.tokens = house.headers, ours
+    return Manual(house, directory, visitor=visitor)
 
 
 # --- what is made otherwise than by a POST of the documented body ------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from httpapi.method import Body, Method, PartsBody
+from httpapi.method import ANY_USER, Body, Method, PartsBody
 from httpapi.records import FieldsBody
 from httpapi.rubackup import methods
 from httpapi.rubackup.catalogue import Fact, facts
@@ -58,7 +58,7 @@ async def test_each_method_does_what_is_documented(house: House, tmp_path: Path,
     for fact in own:
         method = method_of(fact)
         request = await manual.asked(f"{fact.method} {fact.path}")
-        answer = await send(house, request)
+        answer = await first_and_again(house, request)
         assert answer.status == fact.success, (request, answer.raw)
         if answer.status != 204:
             assert answer.envelope["errors"] == {}
@@ -82,6 +82,20 @@ async def test_each_method_does_what_is_documented(house: House, tmp_path: Path,
         assert not excused & given, f"{fact.method} {fact.path} does answer {excused & given}: it needs no excuse"
 
 
+async def first_and_again(house: House, request: Asked) -> ApiAnswer:
+    """The answer; of a POST that is sent twice with one key, which does the same as once."""
+    if request.verb != "POST" or request.headers is not None or request.path == "auth/login":
+        return await send(house, request)
+    key = f"contract {request.path}"
+    answer = await house.call(request.verb, request.path, request.body, Idempotency_Key=key)
+    await house.until(lambda: True)
+    head = house.log.head
+    again = await house.call(request.verb, request.path, request.body, Idempotency_Key=key)
+    assert (again.status, again.envelope) == (answer.status, answer.envelope), request
+    assert not [one.type for one in house.log.read(head) if one.actor == f"user:{USER}"], request
+    return answer
+
+
 async def refusals(house: House, manual: Manual, fact: Fact, method: Method) -> None:
     """What every method answers to the same faults."""
     request = await manual.asked(f"{fact.method} {fact.path}")
@@ -94,6 +108,9 @@ async def refusals(house: House, manual: Manual, fact: Fact, method: Method) -> 
     if method.roles is not None:
         nobody = await house.raw(request.verb, request.path, json=request.body)
         assert (nobody.status, nobody.message) == (401, "Verification failed")
+        if method.roles != ANY_USER and request.headers is None:
+            visitor = await house.raw(request.verb, request.path, json=request.body, headers=manual.visitor)
+            assert (visitor.status, visitor.envelope["is_error"]) == (403, True), (request, visitor.raw)
     unknown = await send(house, _with_query(request, "no_such_parameter=1"))
     assert (unknown.status, list(unknown.errors)) == (400, ["no_such_parameter"]), (request, unknown.raw)
     if method.body is not None:
