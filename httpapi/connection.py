@@ -2,11 +2,12 @@
 
 HTTP/2 is left out: over TLS it would come by ALPN, which is not offered, but Hypercorn also takes the upgrade of a clear-text
 connection and the bare preface. WebSockets are left out until something is served on them. Sends are bounded by progress instead of being
-shielded: a peer that stops reading loses its connection, and stopping the daemon does not wait for it.
+shielded: a peer that stops reading loses its connection (``server`` looks at ``sending_since``), and stopping the daemon does not wait for it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import h11
@@ -21,7 +22,7 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 SEND_BYTES = 64 * 1024
-"""Handed to the stream at once: what must move within ``stalled_seconds``."""
+"""Handed to the stream at once: what must move within the bound of ``sending_since``."""
 
 
 class Http11(H11Protocol):
@@ -63,10 +64,10 @@ class Connection(TCPServer):
         config: Config,
         context: WorkerContext,
         stream: trio.SSLStream[trio.SocketStream],
-        stalled_seconds: float,
     ) -> None:
         super().__init__(app, config, context, ConnectionState({}), stream)
-        self._stalled_seconds = stalled_seconds
+        self.sending_since = math.inf
+        """On trio's clock: when what is being sent was handed to the stream. A deadline of its own for each would cost a twentieth of a small answer."""
 
     async def run(self) -> None:
         with trio.move_on_after(self.config.ssl_handshake_timeout) as patience:
@@ -110,8 +111,10 @@ class Connection(TCPServer):
             view = memoryview(event.data)
             try:
                 for start in range(0, len(view), SEND_BYTES):
-                    with trio.fail_after(self._stalled_seconds):
-                        await self.stream.send_all(view[start : start + SEND_BYTES])
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+                    self.sending_since = trio.current_time()
+                    await self.stream.send_all(view[start : start + SEND_BYTES])
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 await trio.aclose_forcefully(self.stream)
                 await self.protocol.handle(Closed())
+            finally:
+                self.sending_since = math.inf

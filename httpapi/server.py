@@ -31,6 +31,8 @@ log = logging.getLogger("rbmedia.api")
 access_log = logging.getLogger("rbmedia.access")
 
 ACCEPT_RETRY_SECONDS = 0.1
+LOOKS_PER_BOUND = 4
+"""A connection that stands still is closed after its bound and a quarter of it at the latest."""
 _ACCEPT_AGAIN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """Accepting fails for want of something that will be there again: wait, do not stop serving."""
 
@@ -104,16 +106,21 @@ class _Connections:
         self._config = config
         self._listen = listen
         self._context = WorkerContext(None)
-        self._open = 0
+        self._open: set[Connection] = set()
 
     async def accept_until(self, stop: Callable[[], Awaitable[None]], listener: Any) -> None:
-        async with trio.open_nursery() as connections:
-            async with listener, trio.open_nursery() as accepting:
-                accepting.start_soon(self._accept, listener, connections)
-                await stop()
-                accepting.cancel_scope.cancel()
-            await self._context.terminated.set()
-            connections.cancel_scope.deadline = trio.current_time() + self._listen.graceful_seconds
+        async with trio.open_nursery() as beside:
+            beside.start_soon(
+                self._drop_stalled
+            )  # also while the last requests end: what is being sent is shielded from the deadline
+            async with trio.open_nursery() as connections:
+                async with listener, trio.open_nursery() as accepting:
+                    accepting.start_soon(self._accept, listener, connections)
+                    await stop()
+                    accepting.cancel_scope.cancel()
+                await self._context.terminated.set()
+                connections.cancel_scope.deadline = trio.current_time() + self._listen.graceful_seconds
+            beside.cancel_scope.cancel()
 
     async def _accept(self, listener: Any, connections: trio.Nursery) -> None:
         while True:
@@ -128,19 +135,29 @@ class _Connections:
             connections.start_soon(self._serve, stream)
 
     async def _serve(self, stream: Any) -> None:
-        if self._open >= self._listen.connections_max:
-            log.warning("refused a connection: %d are open, which is the bound", self._open)
+        if len(self._open) >= self._listen.connections_max:
+            log.warning("refused a connection: %d are open, which is the bound", len(self._open))
             await trio.aclose_forcefully(stream)
             return
-        self._open += 1
+        connection = Connection(self._app, self._config, self._context, stream)
+        self._open.add(connection)
         try:
-            await Connection(self._app, self._config, self._context, stream, self._listen.stalled_seconds).run()
+            await connection.run()
         except (Exception, BaseExceptionGroup) as error:
             _keep_cancellation(error)
             log.exception("a connection ended in an error of the HTTP server")
         finally:
-            self._open -= 1
+            self._open.discard(connection)
             await trio.aclose_forcefully(stream)
+
+    async def _drop_stalled(self) -> None:
+        """Close the connections of peers that leave unread what was sent to them."""
+        bound = self._listen.stalled_seconds
+        while True:
+            await trio.sleep(bound / LOOKS_PER_BOUND)
+            oldest = trio.current_time() - bound
+            for connection in [one for one in self._open if one.sending_since < oldest]:
+                await trio.aclose_forcefully(connection.stream)
 
 
 def _keep_cancellation(error: BaseException) -> None:

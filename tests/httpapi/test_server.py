@@ -222,7 +222,7 @@ async def _set_soon(event: trio.Event) -> None:
 
 
 async def test_a_peer_that_reads_nothing_does_not_hold_the_stop(house: House, tmp_path: Path) -> None:
-    async with serving(house, tmp_path, graceful_seconds=0.5, stalled_seconds=1.0) as (told, trust):
+    async with serving(house, tmp_path, graceful_seconds=0.5, stalled_seconds=2.0) as (told, trust):
         stream = await tls_stream(told, trust)
         stream.transport_stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         request = b"GET /api/v1/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -230,6 +230,25 @@ async def test_a_peer_that_reads_nothing_does_not_hold_the_stop(house: House, tm
         await trio.testing.wait_all_tasks_blocked(0.2)
         ended = trio.current_time()
     assert trio.current_time() - ended < 10
+    await trio.aclose_forcefully(stream)
+
+
+async def test_a_peer_that_reads_nothing_loses_its_connection(house: House, tmp_path: Path) -> None:
+    async with serving(house, tmp_path, stalled_seconds=0.3, connections_max=1) as (told, trust):
+        stream = await tls_stream(told, trust)
+        stream.transport_stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request = b"GET /api/v1/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+        await stream.send_all(request * 8)
+        # There is room for one connection: the next one is served as soon as the first is gone.
+        with trio.fail_after(20):
+            while True:
+                async with browser(told, trust) as client:
+                    try:
+                        answer = await client.get(f"{API}/nothing")
+                    except httpx.TransportError:
+                        continue
+                    assert answer.status_code == 404
+                    break
     await trio.aclose_forcefully(stream)
 
 
