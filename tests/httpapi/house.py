@@ -285,6 +285,7 @@ class House:
                 async for _ in self.log.subscribe(head):
                     if holds():
                         break
+        await self.journal.settled()  # the state is ahead of the log by what is being committed
         await self.services.views.wait_for(self.log.head, 5)
 
     @property
