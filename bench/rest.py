@@ -335,7 +335,7 @@ def compare_creates(comparison: Comparison, ours: Server, verdicts: Verdicts) ->
     numbers = itertools.count()
 
     def create() -> bytes:
-        body = {"data": {"groupname": f"group {next(numbers)}", "description": "of the benchmark"}}
+        body = {"data": {"groupname": f"group {time.time_ns()} {next(numbers)}", "description": "of the benchmark"}}
         return ours.post(f"{API}/user_groups", json.dumps(body).encode())
 
     size = len(ours.once(create()))
