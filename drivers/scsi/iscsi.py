@@ -152,9 +152,12 @@ class _Session:
         ``tgtd`` costs half the processor time."""
         if happened != select.POLLOUT or self.watch is None:
             return int(self.library.iscsi_service(self.context, happened))
-        self.watch.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        served = int(self.library.iscsi_service(self.context, happened))
-        self.watch.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        try:
+            self.watch.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            served = int(self.library.iscsi_service(self.context, happened))
+            self.watch.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        except OSError as error:
+            raise Unavailable(f"the connection is gone: {error.strerror}") from error
         return served
 
     async def step(self, start: Callable[[int], int]) -> None:
