@@ -197,7 +197,8 @@ class TableReader:
         if where.selective:
             (rows,) = connection.execute(f"SELECT max(id) FROM {self._table.quoted}").fetchone()
             if (skip + query.limit) * (rows or 0) > total * total:
-                return "", "+"
+                # An index of one value has its rows in the order of ids already: then nothing needs to be sorted.
+                return "", "" if key is ID else "+"
         return f" INDEXED BY {quoted(walked)}", ""
 
     def _index_in_order(self, key: Column) -> str:
