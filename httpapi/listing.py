@@ -54,12 +54,12 @@ def conditions_of(asked: dict[str, Any]) -> tuple[Condition, ...]:
     return tuple(condition for text in asked.get("filter_data", ()) for condition in parse_filter(text))
 
 
-def payload(rows: Sequence[dict[str, Any]], total: int, asked: dict[str, Any]) -> dict[str, Any]:
+def payload(rows: Sequence[Any], total: int, asked: dict[str, Any]) -> dict[str, Any]:
     return {"items": rows, "total": total, "page": asked.get("page", 1), "limit": asked.get("limit", LIMIT_DEFAULT)}
 
 
 def payload_of_page(page: Page, asked: dict[str, Any]) -> dict[str, Any]:
-    return payload(page.rows, page.total, asked)
+    return payload(page.items, page.total, asked)
 
 
 def payload_of_rows(rows: Sequence[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:

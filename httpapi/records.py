@@ -99,6 +99,8 @@ def row_schema(resource: Resource, *, in_list: bool, added: Mapping[str, Schema]
 
 
 Adjust = Callable[[Call, dict[str, Any]], None]
+Concerns = Callable[[Any], bool]
+"""Of a record as a page has it (``Page.records``)."""
 
 
 def methods_of(
@@ -107,16 +109,18 @@ def methods_of(
     *,
     overrides: Mapping[str, Handler] | None = None,
     adjust: Adjust | None = None,
+    concerns: Concerns | None = None,
     added: Mapping[str, Schema] | None = None,
 ) -> list[Method]:
     """The methods of ``resource`` that are ``documented(verb, path)``.
 
     ``overrides`` replaces handlers by ``"DELETE /path/{id}"``; ``adjust(call, row)`` adds to a row what no view knows, under declared
-    names or under ``added`` ones. By those nobody can filter or sort: they are refused, not found empty.
+    names or under ``added`` ones. By those nobody can filter or sort: they are refused, not found empty. ``concerns`` tells for which records
+    there is anything to add; None: for all.
     """
     collection, one = f"/{resource.name}", f"/{resource.name}/{{id}}"
     made = [
-        _list(resource, collection, adjust, added),
+        _list(resource, collection, adjust, concerns, added),
         _detail(resource, one, adjust, added),
         _create(resource, collection),
         _change(resource, one),
@@ -143,11 +147,13 @@ def _allowed(resource: Resource, method: Method) -> bool:
     }[method.verb]
 
 
-def _list(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None) -> Method:
+def _list(
+    resource: Resource, path: str, adjust: Adjust | None, concerns: Concerns | None, added: Mapping[str, Schema] | None
+) -> Method:
     async def handle(call: Call) -> Answer:
         query = query_of(resource.name, call.query, await call.position_asked())
         page = await call.page(query)
-        if adjust is not None:
+        if adjust is not None and (concerns is None or any(map(concerns, page.records))):
             for row in page.rows:
                 adjust(call, row)
         return Answer(payload_of_page(page, call.query), position=page.position)

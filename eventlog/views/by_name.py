@@ -2,7 +2,8 @@
 
 The name that a reference shows stands in another table, so no index has its order. But rows refer to few targets as a rule: sort the targets by
 name, then take the rows target by target from the index of the reference until the page is full. That costs what the
-page and the number of targets cost, not what the list does.
+page and the number of targets cost, not what the list does; and the order of the targets is remembered as long as neither
+they nor their names change.
 
 In the past, and from the end: a column of few values (a status) has nearly all rows under one of them, and in the order of ids those come first that did not
 exist then. Value by value the walk begins at the last id of that time (``past.last_id``).
@@ -10,20 +11,25 @@ exist then. Value by value the walk begins at the last id of that time (``past.l
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, Final
 
 from eventlog.views import past
-from eventlog.views.port import Query
-from eventlog.views.predicates import Where, shown_name_sql
-from eventlog.views.schema import Column, EntityTable, ViewSchema, current_index, quoted
+from eventlog.views.names import Known, NamesOf, Shown
+from eventlog.views.schema import Column, current_index, quoted
+from eventlog.views.search import Search
 
 SORTED_ROWS_MAX: Final = 200
 """Up to so many matching rows are simply sorted."""
 VALUES_MAX: Final = 100
 """Columns of more values than that are walked in their own order."""
+REMEMBERED_MAX: Final = 50_000
+"""Of columns with more values than that they are looked up each time."""
+BRIDGE_POSITIONS_MAX: Final = 10_000
+"""Farther than this from where they were looked up, values are looked up anew."""
+GONE_MAX: Final = 64
+"""Once so many values have come up since, they are looked up anew: some may be gone, and each of those costs a look."""
 
 Group = list[Any]
 """Stored values that sort alike; None among them: the rows without one."""
@@ -34,92 +40,104 @@ def can_walk(key: Column, total: int) -> bool:
     return (key.in_list or key.indexed) and total > SORTED_ROWS_MAX
 
 
-def rows_by_name(
-    connection: sqlite3.Connection,
-    schema: ViewSchema,
-    table: EntityTable,
-    key: Column,
-    query: Query,
-    where: Where,
-    moment: Mapping[str, Any],
-    skip: int,
-) -> list[int]:
-    """Row ids of the page: by name, rows without one first; ties go by id. ``moment`` is what ``past.sources`` refers to."""
-    groups = _groups_by_name(connection, schema, table, key, query, moment)
-    return _rows(connection, table, key, query, where, moment, skip, groups)
+class _Values:
+    """Values that current rows have in a column, and perhaps some more, at every position from ``first`` to ``last``."""
+
+    def __init__(self, first: int, last: int, values: frozenset[int], came_up: int = 0) -> None:
+        self.first, self.last, self.values, self.came_up = first, last, values, came_up
+        self.order: tuple[Known, list[Group]] | None = None
+        """By name, as of these names."""
 
 
-def rows_by_value(
-    connection: sqlite3.Connection,
-    table: EntityTable,
-    key: Column,
-    query: Query,
-    where: Where,
-    moment: Mapping[str, Any],
-    skip: int,
-) -> list[int] | None:
+class ByName:
+    """Pages of one table in the order of names. Belongs to one reader, whose threads may share it: what is remembered says for which positions it holds."""
+
+    def __init__(self, names_of: NamesOf) -> None:
+        self._names_of = names_of
+        self._values: dict[str, _Values] = {}
+
+    def rows(self, search: Search) -> list[Any]:
+        """The page: by name, rows without one first; ties go by id."""
+        groups = self._groups_then(search) if search.query.at is not None else self._groups_now(search)
+        return _rows(search, reversed(groups) if search.query.descending else groups)
+
+    def _groups_now(self, search: Search) -> list[Group]:
+        """Ids of targets that show the same name, in the order of names."""
+        held = self._held(search)
+        names = self._names_of(search.key)
+        known = names.known(search.connection, search.head)
+        if held.order is not None and held.order[0] is known:
+            return held.order[1]
+        groups = _grouped(held.values, names.shown(search.connection, held.values, None, search.head))
+        held.order = known, groups
+        return groups
+
+    def _groups_then(self, search: Search) -> list[Group]:
+        values = self._held(search).values.union(_past_values(search, -1))
+        shown = self._names_of(search.key).shown(search.connection, values, search.query.at, search.head)
+        return _grouped(values, shown)
+
+    def _held(self, search: Search) -> _Values:
+        held, head, name = self._values.get(search.key.name), search.head, search.key.name
+        if held is None or not held.first <= head <= held.last + BRIDGE_POSITIONS_MAX or held.came_up > GONE_MAX:
+            fresh = _Values(head, head, frozenset(_current_values(search, -1)))
+            if (held is None or held.last <= head) and len(fresh.values) <= REMEMBERED_MAX:
+                self._values[name] = fresh
+            return fresh
+        if held.last >= head:
+            return held
+        came = frozenset(_values_since(search, held.last)) - held.values
+        if came:
+            held = self._values[name] = _Values(held.first, head, held.values | came, held.came_up + len(came))
+        else:
+            held.last = head
+        return held
+
+
+def rows_by_value(search: Search) -> list[Any] | None:
     """The same in the order of a column's own values. None: it has too many of them, or no index."""
-    if not (key.in_list or key.indexed):
+    if not (search.key.in_list or search.key.indexed):
         return None
-    values = _values(connection, table, key, query, moment, VALUES_MAX + 1)
+    values = _current_values(search, VALUES_MAX + 1) | _past_values(search, VALUES_MAX + 1)
     if len(values) > VALUES_MAX:
         return None
     ordered: list[Any] = [None, *sorted(values)]
-    groups = [[one] for one in (reversed(ordered) if query.descending else ordered)]
-    return _rows(connection, table, key, query, where, moment, skip, groups)
+    return _rows(search, [[one] for one in (reversed(ordered) if search.query.descending else ordered)])
 
 
-def rows_without(
-    connection: sqlite3.Connection,
-    table: EntityTable,
-    key: Column,
-    query: Query,
-    where: Where,
-    moment: Mapping[str, Any],
-) -> list[int]:
+def rows_without(search: Search, at_most: int) -> list[Any]:
     """The first rows that have no value there."""
-    return _rows(connection, table, key, query, where, moment, 0, [[None]])
+    return _rows(search, [[None]], skip=0, wanted=at_most)
 
 
-def _rows(
-    connection: sqlite3.Connection,
-    table: EntityTable,
-    key: Column,
-    query: Query,
-    where: Where,
-    moment: Mapping[str, Any],
-    skip: int,
-    groups: Iterable[Group],
-) -> list[int]:
-    direction = "DESC" if query.descending else "ASC"
+def _rows(search: Search, groups: Iterable[Group], *, skip: int | None = None, wanted: int | None = None) -> list[Any]:
+    query, key = search.query, search.key
+    skip = search.skip if skip is None else skip
+    wanted = search.wanted if wanted is None else wanted
     # Otherwise SQLite may prefer an index of the filter, and look through all rows that pass it for the few of a group.
-    hint = f" INDEXED BY {quoted(current_index(table.name, key.name))}"
-    chosen: list[int] = []
-    bound = {**where.parameters, **moment}
-    born = ""
+    hint = f" INDEXED BY {quoted(current_index(search.table.name, key.name))}"
+    bound = {**search.where.parameters, **search.moment}
+    born, filters = "", search.where.sql()
     if query.at is not None and query.descending:
-        born, bound["last"] = " AND t.id <= :last", past.last_id(connection, table, query.at)
+        born, bound["last"] = " AND t.id <= :last", past.last_id(search.connection, search.table, query.at)
+    sources = past.sources(search.table, query.at, hint)
+    found: list[Any] = []
     for group in groups:
         conditions, number, values = _members(key, group)
         bound |= values
-        sources = past.sources(table, query.at, hint)
-        matching = [f"{source}{born} AND {one}{where.sql()}" for source in sources for one in conditions]
+        matching = [f"{source}{born} AND {one}{filters}" for source in sources for one in conditions]
         if skip:
             counts = " + ".join(f"(SELECT count(*) {one})" for one in matching)
-            (count,) = connection.execute(f"SELECT {counts}", bound).fetchone()
+            (count,) = search.connection.execute(f"SELECT {counts}", bound).fetchone()
             if count <= skip:
                 skip -= count
                 continue
-        union = " UNION ALL ".join(f"SELECT t.rowid, {number} AS number {one}" for one in matching)
-        rows = connection.execute(
-            f"{union} ORDER BY number {direction} LIMIT :limit OFFSET :skip",
-            {**bound, "limit": query.limit - len(chosen), "skip": skip},
-        )
-        chosen += [row[0] for row in rows]
+        bound["limit"], bound["skip"] = wanted - len(found), skip
+        found += search.fetch(matching, [number], bound, in_order=len(group) == 1)
         skip = 0
-        if len(chosen) == query.limit:
+        if len(found) == wanted:
             break
-    return chosen
+    return found
 
 
 def _members(key: Column, group: Group) -> tuple[list[str], str, dict[str, Any]]:
@@ -134,45 +152,47 @@ def _members(key: Column, group: Group) -> tuple[list[str], str, dict[str, Any]]
     return conditions, "t.id" if len(group) == 1 else "+t.id", values
 
 
-def _groups_by_name(
-    connection: sqlite3.Connection,
-    schema: ViewSchema,
-    table: EntityTable,
-    key: Column,
-    query: Query,
-    moment: Mapping[str, Any],
-) -> Iterator[Group]:
-    """Ids of targets that show the same name, in the order of names; None and targets that are gone show none and are one group."""
-    ids = sorted(_values(connection, table, key, query, moment, -1))
-    named: list[tuple[int | None, Any]] = connection.execute(
-        f"SELECT t.{key.quoted}, {shown_name_sql(schema, key, query.at)}"
-        f" FROM (SELECT value AS {key.quoted} FROM json_each(:ids)) AS t",
-        {**moment, "ids": str(ids)},
-    ).fetchall()
-    named.append((None, None))
-    named.sort(key=lambda one: (one[1] is not None, one[1] or ""), reverse=query.descending)
-    for _, group in groupby(named, key=lambda one: one[1]):
-        yield [target for target, _ in group]
+def _grouped(values: Iterable[int], shown: Shown) -> list[Group]:
+    """By name; None and targets that are gone show none and are the first group."""
+    named: list[tuple[str, int]] = []
+    without: Group = [None]
+    for value in values:
+        name = shown[value]
+        if name is None:
+            without.append(value)
+        else:
+            named.append((name, value))
+    named.sort()
+    return [without, *([value for _, value in group] for _, group in groupby(named, key=lambda one: one[0]))]
 
 
-def _values(
-    connection: sqlite3.Connection,
-    table: EntityTable,
-    key: Column,
-    query: Query,
-    moment: Mapping[str, Any],
-    at_most: int,
-) -> set[Any]:
-    """Stored values of a column, now and at the moment, without null. ``at_most`` of each source; -1: all."""
-    index = quoted(current_index(table.name, key.name))
-    smallest = f"SELECT min({key.quoted}) FROM {table.quoted} INDEXED BY {index} WHERE to_position IS NULL"
-    distinct = [
-        f"WITH RECURSIVE found(value) AS (SELECT ({smallest}) UNION ALL SELECT ({smallest} AND {key.quoted} > found.value)"
-        " FROM found WHERE found.value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL"
-    ]
-    distinct += [
-        f"SELECT DISTINCT t.{key.quoted} {source} AND t.{key.quoted} IS NOT NULL"
-        for source in past.sources(table, query.at)[1:]
-    ]
-    bound = {**moment, "at_most": at_most}
-    return {row[0] for sql in distinct for row in connection.execute(f"{sql} LIMIT :at_most", bound)}
+def _current_values(search: Search, at_most: int) -> set[Any]:
+    """Stored values of a column now, without null; -1: all."""
+    column, table = search.key.quoted, search.table
+    index = quoted(current_index(table.name, search.key.name))
+    smallest = f"SELECT min({column}) FROM {table.quoted} INDEXED BY {index} WHERE to_position IS NULL"
+    sql = (
+        f"WITH RECURSIVE found(value) AS (SELECT ({smallest}) UNION ALL SELECT ({smallest} AND {column} > found.value)"
+        " FROM found WHERE found.value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL LIMIT :at_most"
+    )
+    return {row[0] for row in search.connection.execute(sql, {"at_most": at_most})}
+
+
+def _past_values(search: Search, at_most: int) -> set[Any]:
+    """Of versions that held at the position asked for and have ended since; ``at_most`` of each source."""
+    column, bound = search.key.quoted, {**search.moment, "at_most": at_most}
+    distinct = (
+        f"SELECT DISTINCT t.{column} {source} AND t.{column} IS NOT NULL LIMIT :at_most"
+        for source in past.sources(search.table, search.query.at)[1:]
+    )
+    return {row[0] for sql in distinct for row in search.connection.execute(sql, bound)}
+
+
+def _values_since(search: Search, position: int) -> Iterable[int]:
+    """Of versions that have begun after a position."""
+    opened = quoted(f"{search.table.name}:opened")
+    sql = (
+        f"SELECT DISTINCT {search.key.quoted} FROM {search.table.quoted} INDEXED BY {opened}"
+        f" WHERE from_position > ? AND {search.key.quoted} IS NOT NULL"
+    )
+    return [row[0] for row in search.connection.execute(sql, (position,))]

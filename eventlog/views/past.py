@@ -50,7 +50,7 @@ def sources(table: Table, at: int | None, hint: str = "") -> list[str]:
     ]
 
 
-def last_id(connection: sqlite3.Connection, table: EntityTable, at: int) -> int:
+def last_id(connection: sqlite3.Connection, table: Table, at: int) -> int:
     """No record with a higher id existed at position ``at``. Ids are given in the order in which records come into being (``State.next_id``; within
     a command as well), so twenty steps find the last one of a million."""
     low, high = 0, connection.execute(f"SELECT max(id) FROM {table.quoted}").fetchone()[0] or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -34,12 +35,23 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     visible: Visible = None
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    rows: list[dict[str, Any]]
-    """Wire values of the fields of lists (``in_list``): references as names, times as ISO 8601, in declared order, ``id`` first."""
+class Page(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    records: list[Any]
+    """A row each, encoded as JSON with the wire values of the fields of lists (``in_list``): references as names, times as ISO 8601, in declared order, ``id`` first."""
     total: int
     position: int
     """Where the answer stands."""
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The records for those who read or change them: made when first asked for, and shown from then on."""
+        return [msgspec.structs.asdict(one) for one in self.records]
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """What is shown of the page: ``rows`` if somebody has asked for them and may have changed them."""
+        rows: Sequence[Any] | None = self.__dict__.get("rows")
+        return self.records if rows is None else rows
 
 
 class ViewReader(Protocol):

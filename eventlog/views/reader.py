@@ -19,6 +19,7 @@ import trio
 
 from eventlog.views import files, moments
 from eventlog.views.connections import Interrupted, ReadConnections
+from eventlog.views.names import NamesOf
 from eventlog.views.port import Page, Query, Visible
 from eventlog.views.queries import TableReader
 from eventlog.views.schema import ViewSchema
@@ -64,9 +65,9 @@ class SqliteViewReader:
         self._schema, self._threads, self._zone = schema, threads, zone
         self._head, self._position_at = head, position_at
         self._wait_for = wait_for or self._poll_for
-        totals = Totals()
+        totals, names_of = Totals(), NamesOf(schema)
         self._tables = {
-            name: TableReader(schema, table, totals, zone, time_at) for name, table in schema.tables.items()
+            name: TableReader(schema, table, totals, names_of, zone, time_at) for name, table in schema.tables.items()
         }
         self._in_loop = ReadConnections(path, 1)
         self._on_threads = ReadConnections(path, THREAD_CONNECTIONS_MAX)

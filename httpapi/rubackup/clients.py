@@ -173,7 +173,7 @@ async def _clients_of(
             at=position,
         )
     )
-    return payload(page.rows, page.total, {"page": part.clients_page, "limit": part.clients_limit})
+    return payload(page.items, page.total, {"page": part.clients_page, "limit": part.clients_limit})
 
 
 class ClientPathData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -86,7 +86,7 @@ async def state(call: Call) -> Answer:
         "new_rule_requests": await _short_list(call, "new_rule_requests", position),
         "delete_rule_requests": await _short_list(call, "delete_rule_requests", position),
     }
-    data: dict[str, Any] = {name: {"total": found[name].total, "items": found[name].rows} for name in _LISTS}
+    data: dict[str, Any] = {name: {"total": found[name].total, "items": found[name].items} for name in _LISTS}
     configuration, _ = await call.services.views.row("global_configuration", CONFIGURATION_ID, position)
     data["service_mode"] = configuration is not None and configuration["service_mode"]
     statistics = call.services.journal.log.statistics()

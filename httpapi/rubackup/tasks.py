@@ -239,6 +239,10 @@ async def why(call: Call) -> Answer:
     return Answer(payload_of_rows(rows, {"limit": 1000} | call.query), position=position)
 
 
+def is_running(record: Any) -> bool:
+    return record.status in _RUNNING
+
+
 def show_progress(call: Call, row: dict[str, Any]) -> None:
     """Put the newest telemetry of a running task into its row; the past has none."""
     if row["status"] in _RUNNING and "at" not in call.query:
