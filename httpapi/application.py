@@ -10,16 +10,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import trio
 from quart import Request, Response, request
 from quart_trio import QuartTrio
-from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WrongVerb
 
 from httpapi import idempotency, openapi, signin, swagger
+from httpapi.asgi import Application
 from httpapi.call import NOBODY, Call
 from httpapi.envelope import Answer, respond, respond_error
 from httpapi.json_body import read_object, refuse
@@ -38,8 +37,7 @@ log = logging.getLogger("rbmedia.api")
 
 def create_app(services: Services) -> QuartTrio:
     """The application on the given services. It starts nothing and owns nothing: serve it with ``httpapi.serve``."""
-    app = QuartTrio("httpapi", static_folder=None, template_folder=None)
-    app.asgi_http_class = _Asgi  # type: ignore[assignment]
+    app = Application("httpapi", static_folder=None, template_folder=None)
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
@@ -56,24 +54,6 @@ def create_app(services: Services) -> QuartTrio:
     app.register_error_handler(HTTPException, dispatcher.refused_by_framework)
     app.register_error_handler(Exception, dispatcher.failed)
     return app
-
-
-class _Asgi(TrioASGIHTTPConnection):
-    """Makes every request target a path before Quart sees it, which takes ``http://[`` for an error of its own."""
-
-    def __init__(self, app: QuartTrio, scope: Any) -> None:
-        if not scope["path"].startswith("/"):
-            scope = {**scope, "path": _path_of_target(scope["path"])}
-        super().__init__(app, scope)
-
-
-def _path_of_target(target: str) -> str:
-    """Of an absolute form (proxies send it) its path; ``*`` and what is no target at all are the root, under which nothing is."""
-    try:
-        path = urlsplit(target).path
-    except ValueError:
-        return "/"
-    return path if path.startswith("/") else "/"
 
 
 def _add_route(app: QuartTrio, dispatcher: _Dispatcher, method: Method) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -48,11 +50,28 @@ class Http11(H11Protocol):
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
-        headers = [one for one in request.headers.raw_items() if one[0].lower() != b"upgrade"]
-        plain = h11.Request(
-            method=request.method, headers=headers, target=request.target, http_version=request.http_version
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
         )
-        await super()._create_stream(plain)
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=[one for one in request.headers if one[0] != b"upgrade"],
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
 
 
 class Connection(TCPServer):
@@ -68,6 +87,10 @@ class Connection(TCPServer):
         super().__init__(app, config, context, ConnectionState({}), stream)
         self.sending_since = math.inf
         """On trio's clock: when what is being sent was handed to the stream. A deadline of its own for each would cost a twentieth of a small answer."""
+
+        self._idle_since = math.inf
+        """On trio's clock; infinity: a request is under way."""
+        self._idle_watch = trio.CancelScope()
 
     async def run(self) -> None:
         with trio.move_on_after(self.config.ssl_handshake_timeout) as patience:
@@ -97,13 +120,17 @@ class Connection(TCPServer):
                 self.protocol_send,
             )
             await self.protocol.initiate()
-            await self.idle_task.restart(task_group, self._idle_timeout)
+            self._idle_since = trio.current_time()
+            task_group.spawn(self._close_when_idle)
             await self._read_data()
+            self._idle_watch.cancel()
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._idle_since = trio.current_time() if event.idle else math.inf
+            return
         if not isinstance(event, RawData):
-            # Quart-Trio cancels the task of a request as soon as its answer is out, and that task is the one that gets here to
-            # start the idle timer again. Unshielded the timer is lost, and an idle connection stays for ever.
+            # Quart-Trio cancels the task of a request as soon as its answer is out, and that task is the one that gets here to close.
             with trio.CancelScope(shield=True):
                 await super().protocol_send(event)
             return
@@ -118,3 +145,22 @@ class Connection(TCPServer):
                 await self.protocol.handle(Closed())
             finally:
                 self.sending_since = math.inf
+
+    async def _close_when_idle(self) -> None:
+        """One task per connection that looks now and then: Hypercorn starts and ends one with every request, a tenth of a small answer."""
+        patience = self.config.keep_alive_timeout
+        with self._idle_watch:
+            looks = self._idle_since + patience
+            while True:
+                with trio.move_on_at(looks):
+                    await self.context.terminated.wait()
+                if self.context.terminated.is_set():
+                    if self._idle_since == math.inf:
+                        return  # the connection ends with the answer
+                    break
+                now = trio.current_time()
+                if self._idle_since + patience <= now:
+                    break
+                looks = min(self._idle_since, now) + patience
+            with trio.CancelScope(shield=True):
+                await self._initiate_server_close()

@@ -164,6 +164,25 @@ async def test_idle_connections_are_closed_and_excess_ones_refused(house: House,
             assert await sign_in(client)
 
 
+async def test_the_place_of_a_peer_that_went_away_is_free_at_once(house: House, tmp_path: Path) -> None:
+    """Not only when its idle time would have been over."""
+    async with serving(house, tmp_path, connections_max=2, keep_alive_seconds=600) as (told, trust):
+        for _ in range(6):
+            with trio.fail_after(10):
+                while (stream := await tls_stream_unless_refused(told, trust)) is None:
+                    pass
+                await stream.send_all(b"GET /api/v1/pool_list HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 401 ")
+                await stream.aclose()
+
+
+async def tls_stream_unless_refused(told: Serving, trust: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream] | None:
+    try:
+        return await tls_stream(told, trust)
+    except trio.BrokenResourceError:
+        return None
+
+
 async def test_a_connection_is_closed_when_idle_after_its_requests_too(house: House, tmp_path: Path) -> None:
     async with serving(house, tmp_path, keep_alive_seconds=0.3) as (told, trust):
         stream = await tls_stream(told, trust)
