@@ -76,17 +76,16 @@ class Selection:
 
 
 class _Times(dict[int | None, str | None]):
-    """Stored time -> text, in one zone; bounded."""
+    """Stored time -> text, in one zone; bounded. Threads may share it."""
 
     def __init__(self, zone: tzinfo) -> None:
-        super().__init__({None: None})
+        super().__init__()
         self._zone = zone
 
-    def __missing__(self, stored: int) -> str:
+    def __missing__(self, stored: int | None) -> str | None:
         if len(self) >= TIMES_MAX:
             self.clear()
-            self[None] = None
-        text = self[stored] = moments.render(stored, self._zone)
+        text = self[stored] = None if stored is None else moments.render(stored, self._zone)
         return text
 
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from drivers.simulated.world import InlineThreads
-from eventlog.views import LOGS, Query, SqliteViewReader, ViewSchema, by_name, files, names
+from eventlog.views import LOGS, Query, SqliteViewReader, ViewSchema, by_name, files, names, selection
 from eventlog.views.names import NamesOf
 from eventlog.views.queries import TableReader
 from eventlog.views.totals import Totals
@@ -49,13 +49,15 @@ def expected(history: History, at: int, resource: Resource, sort_by: str, descen
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
-    "bounds", [{}, {"GONE_MAX": 1}, {"BRIDGE_POSITIONS_MAX": 5}, {"REMEMBERED_MAX": 2}, {"NAMES_MAX": 3}]
+    "bounds",
+    [{}, {"GONE_MAX": 1}, {"BRIDGE_POSITIONS_MAX": 5}, {"REMEMBERED_MAX": 2}, {"NAMES_MAX": 3}, {"TIMES_MAX": 3}],
 )
 async def test_pages_by_name_follow_a_log_that_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, bounds: dict[str, int]
 ) -> None:
+    modules = {"NAMES_MAX": names, "TIMES_MAX": selection}
     for name, bound in bounds.items():
-        monkeypatch.setattr(names if name == "NAMES_MAX" else by_name, name, bound)
+        monkeypatch.setattr(modules.get(name, by_name), name, bound)
     draw, history, log, path = random.Random(seed), History(seed), ListedLog(), tmp_path / "views.sqlite"
     reader = SqliteViewReader(
         path, SCHEMA, InlineThreads(), head=lambda: log.head, position_at=log.position_at, time_at=log.time_at
