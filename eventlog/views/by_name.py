@@ -6,7 +6,7 @@ page and the number of targets cost, not what the list does; and the order of th
 they nor their names change.
 
 In the past, and from the end: a column of few values (a status) has nearly all rows under one of them, and in the order of ids those come first that did not
-exist then. Value by value the walk begins at the last id of that time (``past.last_id``).
+exist then. Value by value the walk begins at the last id of that time (``past.LastIds``).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _rows(search: Search, groups: Iterable[Group], *, skip: int | None = None, w
     bound = {**search.where.parameters, **search.moment}
     born, filters = "", search.where.sql()
     if query.at is not None and query.descending:
-        born, bound["last"] = " AND t.id <= :last", past.last_id(search.connection, search.table, query.at)
+        born, bound["last"] = " AND t.id <= :last", search.last_ids.at(search.connection, query.at)
     sources = past.sources(search.table, query.at, hint)
     found: list[Any] = []
     for group in groups:

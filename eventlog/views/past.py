@@ -10,8 +10,12 @@ the ~2 log2(head) numbers that ``nodes`` names, and under each of them begin or 
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from eventlog.views.schema import EntityTable, Table, quoted
+
+POSITIONS_MAX: Final = 1024
+"""At which the highest id of a table is remembered; beyond it they are forgotten and begin anew."""
 
 
 def nodes(position: int, head: int) -> tuple[list[int], list[int]]:
@@ -50,8 +54,25 @@ def sources(table: Table, at: int | None, hint: str = "") -> list[str]:
     ]
 
 
-def last_id(connection: sqlite3.Connection, table: Table, at: int) -> int:
-    """No record with a higher id existed at position ``at``. Ids are given in the order in which records come into being (``State.next_id``; within
+class LastIds:
+    """Highest ids that existed at past positions, of one table. They do not change any more, so they are remembered; threads may share it."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._found: dict[int, int] = {}
+
+    def at(self, connection: sqlite3.Connection, position: int) -> int:
+        """No record with a higher id existed at ``position``, which the views have reached."""
+        last = self._found.get(position)
+        if last is None:
+            if len(self._found) >= POSITIONS_MAX:
+                self._found.clear()
+            last = self._found[position] = _last_id(connection, self._table, position)
+        return last
+
+
+def _last_id(connection: sqlite3.Connection, table: Table, at: int) -> int:
+    """Ids are given in the order in which records come into being (``State.next_id``; within
     a command as well), so twenty steps find the last one of a million."""
     low, high = 0, connection.execute(f"SELECT max(id) FROM {table.quoted}").fetchone()[0] or 0
     born = (

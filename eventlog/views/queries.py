@@ -54,6 +54,7 @@ class TableReader:
         self._detail = Selection(table.name, schema, columns, zone, names_of)
         self._list = Selection(table.name, schema, [one for one in columns if one.in_list], zone, names_of)
         self._by_name = ByName(names_of)
+        self._last_ids = past.LastIds(table)
 
     def row(
         self, connection: sqlite3.Connection, *, id: int, at: int | None, visible: Visible = None
@@ -95,6 +96,7 @@ class TableReader:
             key=key,
             where=where,
             moment=past.parameters(query.at, head),
+            last_ids=self._last_ids,
             head=head,
             total=total,
             skip=skip,
@@ -135,7 +137,7 @@ class TableReader:
         if query.at is None or not query.descending or not isinstance(self._table, EntityTable):
             return None
         if key is ID:
-            return past.last_id(search.connection, self._table, query.at)
+            return search.last_ids.at(search.connection, query.at)
         if key.event_time and self._time_at is not None and self._index_in_order(key):
             return self._time_at(query.at) // 1000
         return None

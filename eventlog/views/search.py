@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eventlog.views.past import LastIds
 from eventlog.views.port import Query
 from eventlog.views.predicates import Where
 from eventlog.views.schema import Column, Table
@@ -26,6 +27,7 @@ class Search:
     where: Where
     moment: Mapping[str, Any]
     """What ``past.sources`` refers to."""
+    last_ids: LastIds
     head: int
     """Position of the transaction."""
     total: int
