@@ -137,8 +137,8 @@ class DataChannelServer:
 
     async def _attach(self, channel: DataChannel, address: str) -> Work | None:
         with trio.move_on_after(ATTACH_SECONDS_MAX):
-            frame, payload = await channel.receive()
-            if not isinstance(frame, Attach) or payload or frame.protocol != PROTOCOL_VERSION:
+            frame, _ = await channel.receive(payload_bytes_max=0)
+            if not isinstance(frame, Attach) or frame.protocol != PROTOCOL_VERSION:
                 raise ProtocolViolation("the first frame is no Attach of this protocol")
             work = self._works.claim(frame.transfer_token)
             if work is None:

@@ -1,40 +1,55 @@
 """Frames on the data channel: msgpack header and raw payload over any trio stream. Both sides use this one.
 
 A frame is u32 length of the header, u32 length of the payload (little endian), header, payload (``docs/format.md``, "Data
-channel"). Lengths are checked against their bounds before anything is kept, and memory grows only with bytes that arrived, so
-a peer that announces much and sends little costs nothing.
+channel"). Lengths are checked against their bounds before anything is kept. Room for a payload of up to four megabytes is made when it is announced, so who
+has not shown yet who he is may announce none (``payload_bytes_max``).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import trio
 
+from actors.bulk_stream import Buffer, bulk
 from rbcore.errors import UNDECODABLE, ProtocolViolation, Unavailable
 from rbcore.messages import FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, DataFrame
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
-
 _LENGTHS: Final = struct.Struct("<II")
-_READ_BYTES: Final = 256 * 1024
-_JOIN_BYTES: Final = 64 * 1024
-"""Payload parts below this are joined before they are sent: a TLS record and a system call cost more than the copy."""
+_AHEAD_BYTES: Final = 16 * 1024
+"""Received with the beginning of a frame: small frames come in one go, and of a large one no more than that is copied."""
+_ROOM_BYTES: Final = 4 * 1024 * 1024
+"""Room made for a payload before it arrives; for a longer one as much again as has arrived."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[DataFrame] = msgspec.msgpack.Decoder(DataFrame)
+
+
+class _UnderWay(msgspec.Struct):
+    """A frame whose payload arrives."""
+
+    frame: DataFrame
+    start: int
+    """Bytes before the payload."""
+    payload: bytearray
+    length: int
+    """Of the payload when it is whole."""
+    filled: int
 
 
 class DataChannel:
     """A stream that carries frames. One task receives at a time; several may send, frame by frame."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+        self._stream = bulk(stream)
         self._send_lock = trio.Lock()
         self._arrived = bytearray()
+        """Of the next frame, up to its payload; or more."""
+        self._ahead = memoryview(bytearray(_AHEAD_BYTES))
+        self._under_way: _UnderWay | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -54,66 +69,61 @@ class DataChannel:
                 f"{type(frame).__name__}: header of {len(header)} or payload of {length} bytes is too large"
             )
         async with self._send_lock:
-            joined = bytearray(_LENGTHS.pack(len(header), length))
-            joined += header
             try:
-                for part in payload:
-                    if len(part) < _JOIN_BYTES:
-                        joined += part
-                        if len(joined) < _JOIN_BYTES:
-                            continue
-                        part = joined
-                        joined = bytearray()
-                    elif joined:
-                        await self._stream.send_all(joined)
-                        joined = bytearray()
-                    await self._stream.send_all(part)
-                if joined:
-                    await self._stream.send_all(joined)
+                await self._stream.send_parts([_LENGTHS.pack(len(header), length) + header, *payload])
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise Unavailable(f"the data channel broke while a frame was sent: {error}") from error
             self.bytes_sent += _LENGTHS.size + len(header) + length
 
-    async def receive(self) -> tuple[DataFrame, bytearray]:
-        """The next frame and its payload.
+    async def receive(self, payload_bytes_max: int = FRAME_PAYLOAD_BYTES_MAX) -> tuple[DataFrame, bytearray]:
+        """The next frame and its payload, for which room is made before it has arrived.
 
         Raises ``Unavailable`` when the peer is gone (between frames or amid one), ``ProtocolViolation`` when it sent something that
         is no frame. Cancelled amid a frame, nothing is lost: the next call goes on.
         """
+        if self._under_way is None:
+            self._under_way = await self._begin(payload_bytes_max)
+        begun = self._under_way
+        while begun.filled < begun.length:
+            if begun.filled == len(begun.payload):
+                begun.payload += bytes(min(begun.length, 2 * begun.filled) - begun.filled)
+            with memoryview(begun.payload) as room:
+                begun.filled += await self._receive(room[begun.filled :])
+        self._under_way = None
+        self.bytes_received += begun.start + begun.length
+        return begun.frame, begun.payload
+
+    async def _begin(self, payload_bytes_max: int) -> _UnderWay:
+        """The next frame with what has arrived of its payload."""
         await self._fill(_LENGTHS.size)
-        header_length, payload_length = _LENGTHS.unpack_from(self._arrived)
-        if not 0 < header_length <= FRAME_HEADER_BYTES_MAX or payload_length > FRAME_PAYLOAD_BYTES_MAX:
-            raise ProtocolViolation(
-                f"a frame announces a header of {header_length} and a payload of {payload_length} bytes"
-            )
+        header_length, length = _LENGTHS.unpack_from(self._arrived)
+        if not 0 < header_length <= FRAME_HEADER_BYTES_MAX or length > payload_bytes_max:
+            raise ProtocolViolation(f"a frame announces a header of {header_length} and a payload of {length} bytes")
         start = _LENGTHS.size + header_length
-        total = start + payload_length
         await self._fill(start)
         try:
             frame = _decoder.decode(memoryview(self._arrived)[_LENGTHS.size : start])
         except UNDECODABLE as error:
             raise ProtocolViolation(f"a frame's header cannot be decoded: {error}") from None
-        # No byte more than the frame: what came with it would have to be copied apart.
-        await self._fill(total, ahead_bytes=0)
-        if len(self._arrived) == total:
-            payload, self._arrived = self._arrived, bytearray()
-            del payload[:start]
-        else:
-            payload = self._arrived[start:total]
-            del self._arrived[:total]
-        self.bytes_received += total
-        return frame, payload
+        payload = bytearray(min(length, _ROOM_BYTES))
+        here = min(length, len(self._arrived) - start)
+        payload[:here] = memoryview(self._arrived)[start : start + here]
+        self._arrived = self._arrived[start + here :]
+        return _UnderWay(frame, start, payload, length, here)
 
-    async def _fill(self, length: int, *, ahead_bytes: int = _READ_BYTES) -> None:
-        """Receive until ``length`` bytes of the frame are here; where fewer are missing, up to ``ahead_bytes`` in one go."""
-        while (missing := length - len(self._arrived)) > 0:
-            try:
-                chunk = await self._stream.receive_some(max(missing, ahead_bytes))
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise Unavailable(f"the data channel broke: {error}") from error
-            if not chunk:
-                raise Unavailable("the peer closed the data channel" + (" amid a frame" if self._arrived else ""))
-            self._arrived += chunk
+    async def _fill(self, length: int) -> None:
+        while len(self._arrived) < length:
+            self._arrived += self._ahead[: await self._receive(self._ahead)]
+
+    async def _receive(self, room: memoryview) -> int:
+        try:
+            got = await self._stream.receive_into(room)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise Unavailable(f"the data channel broke: {error}") from error
+        if not got:
+            amid = self._arrived or self._under_way is not None
+            raise Unavailable("the peer closed the data channel" + (" amid a frame" if amid else ""))
+        return got
 
     async def aclose(self) -> None:
         """Close the stream. What the peer has not received may be lost: acknowledge first."""

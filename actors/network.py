@@ -1,4 +1,5 @@
-"""The real network between daemon and agents: control over nng (``tls+tcp``), bulk over TLS streams.
+"""The real network between daemon and agents: control over nng (``tls+tcp``), bulk over TLS streams,
+or over a Unix socket where both are on one host (``actors.local_stream``).
 
 Both trust the daemon's private authority and nothing else (``drivers.tls``). Implements ``actors.link.Network``.
 """
@@ -6,18 +7,23 @@ Both trust the daemon's private authority and nothing else (``drivers.tls``). Im
 from __future__ import annotations
 
 import functools
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pynng
 import trio
 
 from actors.bus_nng import NngDialLink, NngListener, client_tls, dial, server_tls
 from actors.link import LinkClosed
+from actors.local_stream import LocalStream, dial_local, listen_local
 from actors.tls_stream import TlsStream
 from drivers.tls import SERVER_NAME, Authority, client_context
 from rbcore.errors import Unavailable
+
+_log = logging.getLogger(__name__)
 
 STREAM_DIAL_SECONDS_MAX = 10.0
 HANDSHAKE_SECONDS_MAX = 10.0
@@ -28,7 +34,9 @@ STREAMS_MAX = 1024
 class ServerNetwork:
     """The daemon's side: it listens."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, local: Path | None = None) -> None:
+        """``local``: where agents of this host find a Unix socket for bulk; its folder is there, and for the owner alone."""
+        self._local = local
         self._tls = server_tls(authority.server_certificate_path.read_text(), authority.server_key_path.read_text())
         self._context = authority.server_context()
         self._streams = trio.Semaphore(STREAMS_MAX)
@@ -56,8 +64,16 @@ class ServerNetwork:
         except OSError as error:
             raise Unavailable(f"Bulk cannot be listened for at {host}:{port}: {error}") from error
         bound: int = listeners[0].socket.getsockname()[1]
+        if self._local is not None:
+            try:
+                listeners.append(listen_local(self._local))
+            except OSError as error:
+                raise Unavailable(f"Bulk of this host cannot be listened for at {self._local}: {error}") from error
 
         async def one(plain: trio.SocketStream) -> None:
+            if plain.socket.family == socket.AF_UNIX:
+                await handler(LocalStream(plain), "this host")
+                return
             address = "{}:{}".format(*plain.socket.getpeername()[:2])
             secure = TlsStream(plain, self._context, server_side=True)
             try:
@@ -87,7 +103,9 @@ class ServerNetwork:
 class ClientNetwork:
     """The agent's side: it dials."""
 
-    def __init__(self, authority_pem: str) -> None:
+    def __init__(self, authority_pem: str, local: Path | None = None) -> None:
+        """``local``: the Unix socket of a daemon on this host. Where it cannot be used, bulk goes over TLS."""
+        self._local = local
         self._tls = client_tls(authority_pem, SERVER_NAME)
         self._context = client_context(authority_pem)
 
@@ -108,6 +126,11 @@ class ClientNetwork:
         raise Unavailable("An agent does not listen.")
 
     async def dial_data(self, host: str, port: int) -> trio.abc.Stream:
+        if self._local is not None:
+            try:
+                return await dial_local(self._local)
+            except OSError as error:
+                _log.info("bulk goes over TLS, because %s cannot be used: %s", self._local, error)
         try:
             with trio.fail_after(STREAM_DIAL_SECONDS_MAX):
                 plain = await trio.open_tcp_stream(host, port)

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
 import trio
 
+from actors.bulk_stream import Buffer, BulkStream
+
 PIECE_BYTES: Final = 16 * 16 * 1024
 """Read from the socket, decrypted for the caller, encrypted for the socket at once: whole TLS records, and a round of the loop for each. Programs that
 carry bulk call ``keep_freed_memory``: by default malloc asks the kernel for fresh pages for each buffer of 128 KiB or more."""
+JOIN_BYTES: Final = 64 * 1024
+"""Parts below this are joined before they are sent: a TLS record and a system call cost more than the copy."""
 CLOSE_SECONDS_MAX: Final = 2.0
 
 
-class TlsStream(trio.abc.Stream):
+class TlsStream(BulkStream):
     """TLS over ``transport``. Call ``do_handshake`` first. Errors as the ``trio.abc.Stream`` interface has them."""
 
     def __init__(
@@ -57,18 +61,34 @@ class TlsStream(trio.abc.Stream):
                 await self._flush()
                 return
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    async def send_all(self, data: Buffer) -> None:
+        await self.send_parts([data])
+
+    async def send_parts(self, parts: Sequence[Buffer]) -> None:
         with _taken(self._sender, "another task is sending on this stream"):
             self._check()
-            view = memoryview(data)
-            for start in range(0, len(view), PIECE_BYTES):
-                piece = view[start : start + PIECE_BYTES]
-                try:
-                    # An SSLObject over memory takes all or nothing.
-                    self._tls.write(piece)
-                except ssl.SSLError as error:
-                    await self._give_up(error)
-                await self._flush()
+            joined = bytearray()
+            for part in parts:
+                if len(part) < JOIN_BYTES:
+                    joined += part
+                    if len(joined) < JOIN_BYTES:
+                        continue
+                    part = b""
+                if joined:
+                    await self._encrypt(joined)
+                    joined = bytearray()
+                await self._encrypt(part)
+            await self._encrypt(joined)
+
+    async def _encrypt(self, data: Buffer) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE_BYTES):
+            try:
+                # An SSLObject over memory takes all or nothing.
+                self._tls.write(view[start : start + PIECE_BYTES])
+            except ssl.SSLError as error:
+                await self._give_up(error)
+            await self._flush()
 
     async def wait_send_all_might_not_block(self) -> None:
         async with self._sender:
@@ -76,26 +96,30 @@ class TlsStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Up to ``max_bytes``, of as many records as are here; empty after the peer's orderly end."""
+        limit = PIECE_BYTES if max_bytes is None else min(max_bytes, PIECE_BYTES)
+        return bytes(self._plain[: await self.receive_into(self._plain[:limit])])
+
+    async def receive_into(self, view: memoryview) -> int:
+        """As much as is here of so many records as are here, at most PIECE_BYTES in one go."""
         if self._receiver.locked():
             raise trio.BusyResourceError("another task is receiving on this stream")
         async with self._receiver:
             self._check()
-            limit = PIECE_BYTES if max_bytes is None else min(max_bytes, PIECE_BYTES)
             while True:
-                got, ended = self._take(limit)
+                got, ended = self._take(view[:PIECE_BYTES])
                 if self._outgoing.pending:
                     await self._flush()  # an answer to a change of keys
                 if got or ended:
-                    return bytes(self._plain[:got])
+                    return got
                 await self._feed()
 
-    def _take(self, limit: int) -> tuple[int, bool]:
-        """Decrypt what is here into the buffer: bytes, and whether the peer said that there is no more."""
+    def _take(self, view: memoryview) -> tuple[int, bool]:
+        """Decrypt what is here: bytes, and whether the peer said that there is no more."""
         got = 0
         try:
-            while got < limit:
+            while got < len(view):
                 # With a buffer, read gives the number of bytes; the type stubs only know the other form.
-                count = cast("int", self._tls.read(limit - got, self._plain[got:limit]))
+                count = cast("int", self._tls.read(len(view) - got, view[got:]))
                 if count == 0:
                     return got, True
                 got += count

@@ -91,7 +91,7 @@ async def _daemon(settings: Settings, with_agent: bool, stop: trio.Event) -> Non
             _views(home, event_log, world) as views,
             daemon_actors(
                 journal,
-                ServerNetwork(authority),
+                ServerNetwork(authority, home.local_data),
                 world,
                 directory_stores(journal, _volume, server_id),
                 ports=_agents_ports(settings),

@@ -48,6 +48,7 @@ def plan(
         data_directory=(data or home.agent).expanduser().absolute(),
         daemon_host=running.server_host if running else settings.server_host,
         daemon_port=running.control_port if running else settings.control_port,
+        local_data=home.local_data if running else None,
         ca_certificate=ca_certificate,
         ca_fingerprint=fingerprint,
     )

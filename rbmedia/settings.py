@@ -147,6 +147,16 @@ class Home:
         return self.path / "daemon.json"
 
     @property
+    def run(self) -> Path:
+        """Sockets of a running daemon, for its own user alone."""
+        return self.path / "run"
+
+    @property
+    def local_data(self) -> Path:
+        """The Unix socket for bulk of this host's agent (``actors.local_stream``)."""
+        return self.run / "data.sock"
+
+    @property
     def ca_certificate(self) -> Path:
         return self.pki / "ca.pem"
 
@@ -157,7 +167,7 @@ class Home:
     def make(self) -> None:
         """Create what is missing. Secrets and keys are for the owner's eyes only."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for folder in (self.secrets, self.pki, self.agent, self.log):
+        for folder in (self.secrets, self.pki, self.agent, self.log, self.run):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
         for folder in (self.views, self.default_pool, self.messages, self.kept_of_tape):

@@ -67,6 +67,8 @@ class AgentSettings:
     daemon_host: str
     daemon_port: int
     """Of the control channel; the daemon says where the data channel is."""
+    local_data: Path | None = None
+    """The daemon's Unix socket for bulk, when it runs on this host."""
     ca_certificate: Path | None = None
     ca_fingerprint: str = ""
     hostname: str = ""
@@ -103,7 +105,7 @@ async def run_agent(
         )
     task_status.started(identity)
     if network is None:
-        network = ClientNetwork(await authority_of_daemon(settings, world))
+        network = ClientNetwork(await authority_of_daemon(settings, world), settings.local_data)
     agent = _Agent(settings, world, identity, network, trees or HostTrees(), on_state)
     await agent.run()
 

@@ -12,7 +12,8 @@ from typing import Final
 
 import trio
 
-from actors.framing import Buffer, DataChannel
+from actors.bulk_stream import Buffer
+from actors.framing import DataChannel
 from rbcore.archive.block import HEADER_BYTES, BlockHeader, iter_blocks
 from rbcore.errors import ProtocolViolation, RbError
 from rbcore.messages import (
