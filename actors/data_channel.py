@@ -400,8 +400,6 @@ class _BackupReceiver:
         self._places = places
         self._world = world
         self._arrived: deque[bytearray] = deque()
-        self._waiting_bytes = 0
-        """Arrived and not written."""
         self._unstored_bytes = 0
         """Arrived and not acknowledged: what counts against the credit."""
         self._news = trio.Event()
@@ -430,7 +428,9 @@ class _BackupReceiver:
                 nursery.start_soon(server.answer)
                 try:
                     async with trio.open_nursery() as inner:
-                        inner.start_soon(self._write, writer)
+                        gathered, batches = trio.open_memory_channel[list[bytearray]](0)
+                        inner.start_soon(self._gather, writer, gathered)
+                        inner.start_soon(self._write, writer, batches)
                         commit = await self._receive(server)
                 finally:
                     nursery.cancel_scope.cancel()
@@ -453,7 +453,6 @@ class _BackupReceiver:
                 self._unstored_bytes += len(payload)
                 if self._unstored_bytes > CREDIT_BYTES and self._unstored_bytes > len(payload):
                     raise ProtocolViolation(f"{self._unstored_bytes} bytes are under way, {CREDIT_BYTES} are allowed")
-                self._waiting_bytes += len(payload)
                 self._arrived.append(payload)
                 self._news.set()
                 await self._brake(len(payload))
@@ -464,31 +463,34 @@ class _BackupReceiver:
             else:
                 server.take(frame, payload)
 
-    async def _write(self, writer: ArchiveSink) -> None:
-        """Write what arrived; sync by count, by time, and when nothing waits. Ends when all of a complete archive is durable, or with the device."""
+    async def _gather(self, writer: ArchiveSink, batches: trio.MemorySendChannel[list[bytearray]]) -> None:
+        """What arrived, in batches for one call of the device, each prepared while the one before is written. Ends with all of a complete archive."""
+        async with batches:
+            while self._arrived or not self._complete:
+                if not self._arrived:
+                    self._news = trio.Event()
+                    await self._news.wait()
+                    continue
+                batch = [self._arrived.popleft()]
+                taken = len(batch[0])
+                while self._arrived and taken + len(self._arrived[0]) <= WRITE_BYTES_MAX:
+                    batch.append(self._arrived.popleft())
+                    taken += len(batch[-1])
+                with _telling():
+                    await writer.prepare(batch)
+                await batches.send(batch)
+
+    async def _write(self, writer: ArchiveSink, batches: trio.MemoryReceiveChannel[list[bytearray]]) -> None:
+        """Write each batch; sync by count, by time, and when nothing waits. What is durable when it ends is all, or the device is gone."""
         unsynced_bytes = 0
         synced_at = trio.current_time()
-        while True:
-            if not self._arrived:
-                if self._complete:
-                    return
-                self._news = trio.Event()
-                await self._news.wait()
-                continue
-            pieces: list[bytearray] = []
-            taken = 0
-            while self._arrived and taken + len(self._arrived[0]) <= max(WRITE_BYTES_MAX, len(self._arrived[0])):
-                piece = self._arrived.popleft()
-                pieces.append(piece)
-                taken += len(piece)
-                if taken >= WRITE_BYTES_MAX:
-                    break
-            self._waiting_bytes -= taken
-            unsynced_bytes += taken
+        async for batch in batches:
+            unsynced_bytes += sum(map(len, batch))
             late = trio.current_time() - synced_at >= SYNC_SECONDS
-            sync = writer.resumable and (unsynced_bytes >= SYNC_BYTES or late or not self._arrived)
+            nothing_waits = not self._arrived and not batches.statistics().tasks_waiting_send
+            sync = writer.resumable and (unsynced_bytes >= SYNC_BYTES or late or nothing_waits)
             with _telling():
-                last = await writer.write(pieces, sync=sync)
+                last = await writer.write(batch, sync=sync)
             if sync or not writer.resumable:
                 self._unstored_bytes -= unsynced_bytes
                 if sync:

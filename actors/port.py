@@ -104,6 +104,10 @@ class ArchiveSink(Protocol):
     resumable: bool
     """What is durable can be gone on with by the next attempt; otherwise an attempt that fails leaves nothing."""
 
+    async def prepare(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Look at the very pieces that a later ``write`` will bring, while the one before is under way. Pieces are prepared in the order in which they are
+        written, or not at all. Raises as ``write`` does for blocks that are no good."""
+
     async def write(self, pieces: Sequence[bytes | bytearray | memoryview], *, sync: bool) -> int:
         """Whole blocks. The device has them when this returns; with ``sync``, where ``resumable``, durably. The number of the last one.
 

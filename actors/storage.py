@@ -352,6 +352,9 @@ class CatalogWriter:
     def parts(self) -> list[BackupPart]:
         return []
 
+    async def prepare(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Nothing: blocks are checked in the thread call that writes them."""
+
     async def write(self, pieces: Sequence[bytes | bytearray | memoryview], *, sync: bool) -> int:
         """Write whole blocks, in one thread call; with ``sync`` all of them are durable then, and the last durable number comes back.
 

@@ -1,6 +1,6 @@
 """Writing an archive to cartridges: ``actors.port.ArchiveSink`` over a drive's desk.
 
-Blocks are checked on a worker thread, then written within the stream's turn. What the drive has not taken whole is kept, so that it can be written
+Blocks are checked on a worker thread (the next ones while the drive is busy with those before), then written within the stream's turn. What the drive has not taken whole is kept, so that it can be written
 again in the next part when the cartridge is full; it is never more than a record and what one call brought. Nothing can be gone on with after a
 failure: the attempt ends, and the next one begins a new archive. What this one left on cartridges is no backup, and goes when they are labelled.
 """
@@ -69,6 +69,7 @@ class _Block(NamedTuple):
 
 
 class _Checked(NamedTuple):
+    pieces: Sequence[Buffer]
     blocks: list[_Block]
     headers: list[BlockHeader]
 
@@ -104,6 +105,8 @@ class TapeSink:
         self._root = RootHasher(self._archive_id)
         self._blocks = 0
         self._ended_with_trailer = False
+        self._prepared: deque[_Checked] = deque()
+        """Checked, and not written yet."""
         self._unsent: deque[_Block] = deque()
         """Not handed to a session yet."""
         self._held: deque[_Block] = deque()
@@ -126,14 +129,21 @@ class TapeSink:
 
     # --- ArchiveSink -------------------------------------------------------------------------------------------------------
 
+    async def prepare(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+        self._must_be_under_way()
+        self._prepared.append(await self._world.threads.run(lambda: self._check(pieces)))
+
     async def write(self, pieces: Sequence[bytes | bytearray | memoryview], *, sync: bool) -> int:
         self._must_be_under_way()
-        checked = await self._world.threads.run(lambda: self._check(pieces))
+        if not self._prepared:
+            await self.prepare(pieces)
+        checked = self._prepared.popleft()
+        assert checked.pieces is pieces, "pieces are written in the order in which they were prepared"
         await self._kept.add(checked.blocks, checked.headers)
         self._unsent.extend(checked.blocks)
         async with self._desk.turn(self):
             await self._guarded(self._put)
-        return self._root.last_block
+        return checked.blocks[-1].number
 
     async def read(self, numbers: Sequence[int]) -> bytes:
         raise NotFound(f"archive {self._archive} is being written to tape and cannot be read before it is finished")
@@ -159,6 +169,7 @@ class TapeSink:
         if self._over:
             return
         self._over = True
+        self._prepared.clear()
         self._unsent.clear()
         self._held.clear()
         try:
@@ -214,7 +225,7 @@ class TapeSink:
             self._root.add(header)
         self._blocks += len(headers)
         self._ended_with_trailer = trailer_seen
-        return _Checked(blocks, headers)
+        return _Checked(pieces, blocks, headers)
 
     async def _guarded(self, work: _Work) -> None:
         """Errors of the drive end the attempt: they come out as ``Unavailable`` or ``StorageFull``, for the task to be tried again."""

@@ -223,10 +223,13 @@ class IscsiTransport:
             with trio.fail_after(timeout_seconds) as scope:
                 self._under_way.add(scope)
                 try:
-                    async with self._turn:
+                    await self._take_turn()
+                    try:
                         self._must_be_open()
                         session = await self._ready_session()
                         return await self._run(session, cdb, send, receive_bytes)
+                    finally:
+                        self._turn.release()
                 finally:
                     self._under_way.discard(scope)
         except trio.TooSlowError:
@@ -234,6 +237,13 @@ class IscsiTransport:
             raise DeadlineExceeded(
                 f"{self.name} did not end command {cdb[0]:02x}h within {timeout_seconds:g} s; the session was dropped"
             ) from None
+
+    async def _take_turn(self) -> None:
+        """Without a round of the loop when nobody has it: the command leaves at once, and what the caller has running beside it begins after that."""
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            await self._turn.acquire()
 
     async def keep_alive(self) -> NoReturn:
         """Answer the target's pings while no command is under way; run it beside, end it by cancelling.

@@ -6,10 +6,12 @@ said so. A write that failed or was cancelled ends the writing: nobody knows how
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
+import trio
 
 from drivers.scsi.drive import Drive
 from drivers.tape.identify import check_before_labelling
@@ -281,15 +283,26 @@ class NativeSession:
 
     async def write(self, blocks: Sequence[Buffer]) -> Written:
         writer = self._with_part()
-        for several in blocks:
-            if writer.phase is not Phase.PART:
-                self._left_out = True
-                break
+        waiting = deque(blocks)
+        trouble: errors.Damaged | errors.ProtocolViolation | None = None
+
+        def make_next() -> None:
+            """What takes the processor is done while the drive is busy with a record, and no further ahead than one."""
+            nonlocal trouble
             try:
-                writer.add(several)
-            except errors.Damaged as error:
-                raise errors.ProtocolViolation(error.message) from error
-            await self._carry_out()
+                while waiting and not writer.records_waiting and writer.phase is Phase.PART:
+                    writer.add(waiting.popleft())
+            except (errors.Damaged, errors.ProtocolViolation) as error:
+                trouble = error
+                waiting.clear()
+            writer.seal_ahead()
+
+        while waiting and writer.phase is Phase.PART:
+            make_next()
+            await self._carry_out(make_next)
+        if trouble is not None:
+            raise errors.ProtocolViolation(trouble.message) from trouble
+        self._left_out |= bool(waiting)
         return self._written(writer.written_block)
 
     async def sync(self) -> Written:
@@ -349,8 +362,11 @@ class NativeSession:
         self._rows.append(self._writer.rows[-1])
         return _place(self._rows[-1])
 
-    async def _carry_out(self) -> None:
-        """Write what the writer wants written. Whatever interrupts it, cancellation as well, ends the writing of this session."""
+    async def _carry_out(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """Write what the writer wants written. Whatever interrupts it, cancellation as well, ends the writing of this session.
+
+        ``meanwhile`` is called for each record once the drive has been told to write it.
+        """
         writer, drive = self._writer, self._drive
         assert writer is not None, "whoever writes has a writer"
         operation = writer.next()
@@ -360,7 +376,7 @@ class NativeSession:
             await self._stand_to_write(writer)
             while operation is not None:
                 if isinstance(operation, WriteRecord):
-                    warned = await drive.write(operation.data)
+                    warned = await self._write_record(operation.data, meanwhile)
                     self._written_bytes += len(operation.data)
                 else:
                     warned = await drive.write_filemarks(operation.count)
@@ -370,6 +386,27 @@ class NativeSession:
             writer.failed()
             self._failure = error.message if isinstance(error, errors.RbError) else "it was interrupted."
             raise
+
+    async def _write_record(self, record: memoryview, meanwhile: Callable[[], None] | None) -> bool:
+        """True at early warning."""
+        if meanwhile is None:
+            return await self._drive.write(record)
+
+        async def beside() -> None:
+            meanwhile()
+
+        failure: errors.RbError | None = None
+        warned = False
+        async with trio.open_nursery() as nursery:
+            # It begins when this task waits for the drive for the first time; a transport sends before it waits.
+            nursery.start_soon(beside)
+            try:
+                warned = await self._drive.write(record)
+            except errors.RbError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return warned
 
     async def _stand_to_write(self, writer: NativeWriter) -> None:
         """The tape is where the last write left it, or is brought there, and what stands before is what we know to stand there."""

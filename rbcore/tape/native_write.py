@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -185,6 +185,21 @@ class _Part:
         return max(self.last_block + 1, self.header.first_block)
 
 
+class _Place(NamedTuple):
+    """Where a record is to stand, which its header says."""
+
+    position: int
+    previous: bytes
+    """Digest of the record before."""
+
+
+class _Sealed(NamedTuple):
+    step: _Step
+    place: _Place
+    data: memoryview
+    digest: bytes
+
+
 class NativeWriter:
     """One session on one cartridge. See the module's header for how it is driven."""
 
@@ -201,6 +216,7 @@ class NativeWriter:
         self._queue: deque[_Step] = deque()
         self._current: tuple[_Step, bytes] | None = None
         """What ``next`` handed out, and the digest of the record."""
+        self._ahead: _Sealed | None = None
         self._part: _Part | None = None
         self._next_block = 0
         self._filling: _Slice | None = None
@@ -268,6 +284,11 @@ class NativeWriter:
 
     def _why_not(self) -> str:
         return "it is full" if self.full and self.phase is Phase.IDLE else self.phase.value
+
+    @property
+    def records_waiting(self) -> int:
+        """Full records, and what else is to be written, behind what ``next`` handed out."""
+        return len(self._queue) - (self._current is not None)
 
     def add(self, blocks: Buffer) -> None:
         """Whole blocks of the archive with ascending numbers. Their payloads are not checked here.
@@ -393,32 +414,44 @@ class NativeWriter:
         if isinstance(step, _Raw):
             self._current = (step, self._previous)
             return WriteRecord(memoryview(step.data))
-        data, digest = self._seal(step)
-        self._current = (step, digest)
-        return WriteRecord(data)
+        place = _Place(self.position, self._previous)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.step is not step or ahead.place != place:
+            ahead = _Sealed(step, place, *self._seal(step, place))
+        self._current = (step, ahead.digest)
+        return WriteRecord(ahead.data)
+
+    def seal_ahead(self) -> None:
+        """Make the record of blocks that follows what ``next`` handed out, if it is full. What comes of the one before may make it needless, never wrong."""
+        if self._current is None or self._ahead is not None or len(self._queue) < 2:
+            return
+        (step, digest), following = self._current, self._queue[1]
+        if not isinstance(step, WriteFilemarks) and isinstance(following, _Slice):
+            place = _Place(self.position + 1, digest)
+            self._ahead = _Sealed(following, place, *self._seal(following, place))
 
     @property
     def _rows_per_map(self) -> int:
         return rows_per_map(self.label.record_bytes)
 
-    def _seal(self, step: _Record | _Slice | _End) -> tuple[memoryview, bytes]:
+    def _seal(self, step: _Record | _Slice | _End, place: _Place) -> tuple[memoryview, bytes]:
         part = self._part
         header = RecordHeader(
             kind=RecordKind.CONTAINER,
             use=self.use,
             cartridge=self.cartridge,
-            position=self.position,
-            previous=self._previous,
+            position=place.position,
+            previous=place.previous,
         )
         if isinstance(step, _Record) and step.kind in (RecordKind.LABEL, RecordKind.INDEX):
             of_group = msgspec.structs.replace(header, kind=step.kind, sequence=step.sequence, count=step.count)
-            assert step.kind is not RecordKind.LABEL or self.position == LABEL_POSITION
+            assert step.kind is not RecordKind.LABEL or place.position == LABEL_POSITION
             return seal_record(of_group, step.payload)
         assert part is not None, "records of a part are queued by an open part"
         if isinstance(step, _Record) and step.kind is RecordKind.ARCHIVE:
-            part.position = self.position
+            part.position = place.position
         header = msgspec.structs.replace(
-            header, part=part.number, archive=part.archive, sequence=self.position - part.position
+            header, part=part.number, archive=part.archive, sequence=place.position - part.position
         )
         if isinstance(step, _Slice):
             first = step.begins[0][1] if step.begins else None

@@ -130,8 +130,8 @@ async def test_frames_of_every_size_over_it_and_none_with_a_payload_before_the_a
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             for number, payload in enumerate(payloads):
-                assert await theirs.receive() == (Blocks(count=number), payload)
-                assert await theirs.receive() == (Stored(block=number, bytes=0), b"")
+                assert await theirs.receive() == (Blocks(count=number), bytearray(payload))
+                assert await theirs.receive() == (Stored(block=number, bytes=0), bytearray())
         await ours.send(Blocks(count=1), [b"x"])
         with pytest.raises(ProtocolViolation):
             await theirs.receive(payload_bytes_max=0)
