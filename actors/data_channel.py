@@ -68,7 +68,7 @@ SYNC_BYTES = 8 * 1024 * 1024
 SYNC_SECONDS = 1.0
 WRITE_BYTES_MAX = 8 * 1024 * 1024
 """Per thread call."""
-READ_BYTES_MAX = 2 * 1024 * 1024
+READ_BYTES_MAX = 4 * 1024 * 1024
 """Per thread call and Blocks frame when serving."""
 FRAME_BYTES_MAX = FRAME_PAYLOAD_BYTES_MAX // 2
 READ_AHEAD_PIECES = 2

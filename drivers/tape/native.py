@@ -6,14 +6,15 @@ said so. A write that failed or was cancelled ends the writing: nobody knows how
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
-import trio
 
 from drivers.scsi.drive import Drive
+from drivers.tape.beside import beside
 from drivers.tape.identify import check_before_labelling
 from drivers.tape.native_end import find_end
 from drivers.tape.native_reader import NativePartReader
@@ -362,7 +363,7 @@ class NativeSession:
         self._rows.append(self._writer.rows[-1])
         return _place(self._rows[-1])
 
-    async def _carry_out(self, meanwhile: Callable[[], None] | None = None) -> None:
+    async def _carry_out(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Write what the writer wants written. Whatever interrupts it, cancellation as well, ends the writing of this session.
 
         ``meanwhile`` is called for each record once the drive has been told to write it.
@@ -376,7 +377,7 @@ class NativeSession:
             await self._stand_to_write(writer)
             while operation is not None:
                 if isinstance(operation, WriteRecord):
-                    warned = await self._write_record(operation.data, meanwhile)
+                    warned = await beside(functools.partial(drive.write, operation.data), meanwhile)
                     self._written_bytes += len(operation.data)
                 else:
                     warned = await drive.write_filemarks(operation.count)
@@ -386,27 +387,6 @@ class NativeSession:
             writer.failed()
             self._failure = error.message if isinstance(error, errors.RbError) else "it was interrupted."
             raise
-
-    async def _write_record(self, record: memoryview, meanwhile: Callable[[], None] | None) -> bool:
-        """True at early warning."""
-        if meanwhile is None:
-            return await self._drive.write(record)
-
-        async def beside() -> None:
-            meanwhile()
-
-        failure: errors.RbError | None = None
-        warned = False
-        async with trio.open_nursery() as nursery:
-            # It begins when this task waits for the drive for the first time; a transport sends before it waits.
-            nursery.start_soon(beside)
-            try:
-                warned = await self._drive.write(record)
-            except errors.RbError as error:
-                failure = error
-        if failure is not None:
-            raise failure
-        return warned
 
     async def _stand_to_write(self, writer: NativeWriter) -> None:
         """The tape is where the last write left it, or is brought there, and what stands before is what we know to stand there."""

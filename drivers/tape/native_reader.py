@@ -10,6 +10,7 @@ from rbcore import errors
 from rbcore.archive.block import check_stored, parse_header
 from rbcore.archive.container import Index, IndexRow
 from rbcore.tape.native import (
+    HEADER_BYTES,
     BlockPlace,
     MapEntry,
     PartTrailer,
@@ -77,6 +78,10 @@ class NativePartReader:
         """These blocks, whole, one after the other; see the port. Raises ``NotFound``, ``Damaged``, ``MediumFailed``."""
         rows: list[IndexRow] = []
         pieces: list[memoryview] = []
+        if numbers:
+            with self._naming(numbers[0]):
+                ahead = await self._positions(numbers)
+            await self._records.take_ahead(ahead)
         for number in numbers:
             with self._naming(number):
                 row = (await self.index()).find(number)
@@ -92,6 +97,16 @@ class NativePartReader:
                 self._check(row, view[start : start + row.length])
             start += row.length
         return data
+
+    async def _positions(self, numbers: Sequence[int]) -> list[int]:
+        """Of the records in which these blocks lie, the last ones perhaps not all of them; maps among them are left to ``_pieces``."""
+        index, room = await self.index(), self._records.label.record_bytes - HEADER_BYTES
+        sequences: set[int] = set()
+        for number in numbers:
+            row = index.find(number)
+            if row is not None:
+                sequences.update(range(row.container, row.container + -(-(row.offset + row.length) // room)))
+        return [self.place.position + one for one in sorted(sequences) if one < self.place.records]
 
     @contextlib.contextmanager
     def _naming(self, number: int) -> Iterator[None]:

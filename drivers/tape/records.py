@@ -6,10 +6,14 @@ located. Nothing here trusts the drive: a record says itself whose it is and whe
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final, Generic, TypeVar
 
 from drivers.scsi.drive import Drive, Found, ReadResult
+from drivers.tape.beside import beside
 from rbcore import errors
 from rbcore.tape.native import RECORD_BYTES_MAX, Label, Record, parse_record
 
@@ -96,6 +100,9 @@ class RecordReader:
         self.drive, self.label, self.cartridge, self.use = drive, label, cartridge, use
         self._read_through_bytes = read_through_bytes
         self._passed = Passed[int, Record](memory_bytes)
+        self._ahead_max = memory_bytes // 2 // label.record_bytes
+        self._failed: tuple[int, errors.Damaged] | None = None
+        """What ``take_ahead`` met, for whoever asks for that object."""
 
     async def look(self, position: int) -> Record | None:
         """The record at ``position``; None when a filemark stands there.
@@ -106,6 +113,9 @@ class RecordReader:
         known = self._passed.get(position)
         if known is not None:
             return known
+        failed, self._failed = self._failed, None
+        if failed is not None and failed[0] == position:
+            raise failed[1]
         for is_last in (False, True):
             try:
                 await self._stand_before(position)
@@ -123,6 +133,37 @@ class RecordReader:
         if found is None:
             raise self._damaged(position, "a filemark stands there, not a record")
         return found
+
+    async def take_ahead(self, positions: Iterable[int]) -> None:
+        """Read these objects, in ascending order, for ``look`` to find: each is judged while the drive reads the next. No more than are remembered; ends
+        early at what cannot be read, and who asks for that one is told."""
+        read: list[tuple[int, ReadResult]] = []
+        failed: list[tuple[int, errors.Damaged]] = []
+
+        def judge() -> None:
+            for position, result in read:
+                try:
+                    self._judge(position, result)
+                except errors.Damaged as error:
+                    failed.append((position, error))
+            read.clear()
+
+        for position in itertools.islice(positions, self._ahead_max):
+            if self._passed.get(position) is not None:
+                continue
+            try:
+                await self._stand_before(position)
+                result = await beside(functools.partial(self._read_object, position), judge)
+            except errors.Damaged as error:
+                failed.append((position, error))
+            except errors.PositionLost:
+                break
+            else:
+                read.append((position, result))
+            if failed:
+                break
+        judge()
+        self._failed = failed[0] if failed else None
 
     def forget_from(self, position: int) -> None:
         """What stood there is about to be overwritten."""
@@ -187,14 +228,20 @@ class RecordReader:
 
     async def _take(self, position: int) -> Record | None:
         """The object that comes next."""
+        return self._judge(position, await self._read_object(position))
+
+    async def _read_object(self, position: int) -> ReadResult:
         try:
-            result = await self._read()
+            return await self._read()
         except errors.MediumFailed as error:
             raise errors.MediumFailed(
                 f"cartridge {self.label.volume_tag}, object {position}: {error.message}", data=error.data
             ) from error
         except errors.TooLarge as error:
             raise self._damaged(position, "a record longer than the label allows") from error
+
+    def _judge(self, position: int, result: ReadResult) -> Record | None:
+        """What was read at ``position``, if it belongs there; remembered."""
         if result.found is Found.FILEMARK:
             return None
         if result.found is Found.END_OF_DATA:
