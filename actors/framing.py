@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import trio
 
-from actors.bulk_stream import Buffer, bulk
+from drivers.bulk_stream import Buffer, bulk
 from rbcore.errors import UNDECODABLE, ProtocolViolation, Unavailable
 from rbcore.messages import FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, DataFrame
 

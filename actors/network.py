@@ -1,5 +1,5 @@
 """The real network between daemon and agents: control over nng (``tls+tcp``), bulk over TLS streams,
-or over a Unix socket where both are on one host (``actors.local_stream``).
+or over a Unix socket where both are on one host (``drivers.local_stream``).
 
 Both trust the daemon's private authority and nothing else (``drivers.tls``). Implements ``actors.link.Network``.
 """
@@ -18,8 +18,8 @@ import trio
 
 from actors.bus_nng import NngDialLink, NngListener, client_tls, dial, server_tls
 from actors.link import LinkClosed
-from actors.local_stream import LocalStream, dial_local, listen_local
 from actors.tls_stream import TlsStream
+from drivers.local_stream import LocalStream, dial_local, listen_local
 from drivers.tls import SERVER_NAME, Authority, client_context
 from rbcore.errors import Unavailable
 

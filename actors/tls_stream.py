@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import trio
 
-from actors.bulk_stream import Buffer, BulkStream
+from drivers.bulk_stream import Buffer, BulkStream
 
 PIECE_BYTES: Final = 16 * 16 * 1024
 """Read from the socket, decrypted for the caller, encrypted for the socket at once: whole TLS records, and a round of the loop for each. Programs that

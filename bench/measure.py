@@ -14,7 +14,11 @@ class Verdicts:
     def __init__(self) -> None:
         self.missed: list[str] = []
 
-    def ratio(self, what: str, value: float, at_least: float) -> None:
+    def ratio(self, what: str, value: float, at_least: float | None) -> None:
+        """``at_least`` None: for the reader, nothing is asked of it."""
+        if at_least is None:
+            print(f"  {what:<66} {value:6.2f}", flush=True)
+            return
         held = value >= at_least
         if not held:
             self.missed.append(what)

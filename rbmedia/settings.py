@@ -153,7 +153,7 @@ class Home:
 
     @property
     def local_data(self) -> Path:
-        """The Unix socket for bulk of this host's agent (``actors.local_stream``)."""
+        """The Unix socket for bulk of this host's agent (``drivers.local_stream``)."""
         return self.run / "data.sock"
 
     @property

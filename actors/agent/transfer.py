@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
-from actors.bulk_stream import Buffer
 from actors.framing import DataChannel
+from drivers.bulk_stream import Buffer
 from rbcore.archive.block import HEADER_BYTES, BlockHeader, iter_blocks
 from rbcore.errors import ProtocolViolation, RbError
 from rbcore.messages import (

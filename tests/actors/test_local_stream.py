@@ -11,11 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from actors.bulk_stream import bulk
 from actors.framing import DataChannel
-from actors.local_stream import LocalStream, dial_local, listen_local
 from actors.network import ClientNetwork, ServerNetwork
 from actors.tls_stream import TlsStream
+from drivers.bulk_stream import bulk
+from drivers.local_stream import LocalStream, dial_local, listen_local
 from drivers.tls import open_authority
 from drivers.world import WallClock
 from rbcore.errors import ProtocolViolation, Unavailable

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from actors.bulk_stream import Buffer, BulkStream
+from drivers.bulk_stream import Buffer, BulkStream
 
 BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Asked of the kernel for what is under way, which gives what ``net.core.wmem_max`` allows: fewer rounds of the loop."""
