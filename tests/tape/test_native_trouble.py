@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from drivers.scsi.changer import Changer, ElementType
-from drivers.scsi.drive import Drive
+from drivers.scsi.drive import Drive, ReadResult
 from drivers.scsi.drive_pages import REST_OF_TAPE
 from drivers.simulated.tape import NO_DELAY, SimulatedLibrary
 from drivers.tape import identify, label_cartridge, open_session, scan_cartridge
@@ -85,6 +85,56 @@ async def test_an_unreadable_record_takes_its_blocks_along_and_no_others(library
         await reader.read(list(blocks))
     assert caught.value.data["block"] == failed[0]
     await check(session, archive_id(2), (await session.parts())[1][1], sealed(archive_id(2), [70_000]))
+
+
+async def test_what_cannot_be_read_is_asked_of_the_drive_once_for_a_request(library: SimulatedLibrary) -> None:
+    """A real drive tries for minutes: reading ahead must not make it try again for the same answer."""
+    drive, place, blocks = await written(library, [60_000] * 20)
+    spoilt = place.position + 5
+    library.faults.spoil_record(ONE, spoilt)
+    session = await reopened(drive)
+    reader = session.reader(ARCHIVE, place)
+    await reader.index()
+    reads: list[int | None] = []
+    read = drive.read
+
+    async def counted(length: int) -> ReadResult:
+        reads.append(drive.counted_position.object_number if drive.counted_position else None)
+        return await read(length)
+
+    drive.read = counted  # type: ignore[method-assign]
+    with pytest.raises(errors.MediumFailed) as caught:
+        await reader.read(list(blocks))
+    assert reads.count(spoilt) == 1
+    assert len(reads) == len(set(reads))
+    reads.clear()
+    behind = [number for number in blocks if number > 2 * caught.value.data["block"]]
+    assert await reader.read(behind) == b"".join(blocks[number] for number in behind)
+    assert spoilt not in reads
+
+
+async def test_what_belongs_elsewhere_is_found_while_reading_ahead(library: SimulatedLibrary) -> None:
+    """The record is read without an error of the drive; only its header says that it is of another use of the cartridge."""
+    drive, place, blocks = await written(library, [60_000] * 20)
+    session = await reopened(drive)
+    reader = session.reader(ARCHIVE, place)
+    await reader.index()
+    read = drive.read
+
+    async def exchanged(length: int) -> ReadResult:
+        at = drive.counted_position
+        result = await read(length)
+        if at is not None and at.object_number == place.position + 6:
+            return ReadResult(found=result.found, data=other.data)
+        return result
+
+    await drive.locate(place.position + 7)
+    other = await read(RECORD_BYTES_MIN)
+    drive.read = exchanged  # type: ignore[method-assign]
+    with pytest.raises(errors.Damaged, match=f"position {place.position + 7}, not of") as caught:
+        await reader.read(list(blocks))
+    good = [number for number in blocks if number < caught.value.data["block"]]
+    assert await reader.read(good) == b"".join(blocks[number] for number in good)
 
 
 async def test_an_unreadable_map_is_replaced_by_what_the_records_say(library: SimulatedLibrary) -> None:
