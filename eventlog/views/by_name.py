@@ -49,17 +49,33 @@ class _Values:
         """By name, as of these names."""
 
 
-class ByName:
-    """Pages of one table in the order of names. Belongs to one reader, whose threads may share it: what is remembered says for which positions it holds."""
+class InGroups:
+    """Pages of one table, group by group. Belongs to one reader, whose threads may share it: what is remembered says for which positions it holds."""
 
     def __init__(self, names_of: NamesOf) -> None:
         self._names_of = names_of
         self._values: dict[str, _Values] = {}
+        self._had_many: dict[str, int] = {}
+        """Column -> position at which it was last seen to have too many values. Perhaps it has fewer by now: then its own order is walked without need."""
 
-    def rows(self, search: Search) -> list[Any]:
+    def by_name(self, search: Search) -> list[Any]:
         """The page: by name, rows without one first; ties go by id."""
         groups = self._groups_then(search) if search.query.at is not None else self._groups_now(search)
         return _rows(search, reversed(groups) if search.query.descending else groups)
+
+    def by_value(self, search: Search) -> list[Any] | None:
+        """The same in the order of a column's own values. None: it has too many of them."""
+        name = search.key.name
+        if abs(search.head - self._had_many.get(name, -BRIDGE_POSITIONS_MAX)) < BRIDGE_POSITIONS_MAX:
+            return None
+        values = _current_values(search, VALUES_MAX + 1)
+        if len(values) <= VALUES_MAX:
+            values |= _past_values(search, VALUES_MAX + 1)
+        if len(values) > VALUES_MAX:
+            self._had_many[name] = search.head
+            return None
+        ordered: list[Any] = [None, *sorted(values)]
+        return _rows(search, [[one] for one in (reversed(ordered) if search.query.descending else ordered)])
 
     def _groups_now(self, search: Search) -> list[Group]:
         """Ids of targets that show the same name, in the order of names."""
@@ -92,17 +108,6 @@ class ByName:
         else:
             held.last = head
         return held
-
-
-def rows_by_value(search: Search) -> list[Any] | None:
-    """The same in the order of a column's own values. None: it has too many of them, or no index."""
-    if not (search.key.in_list or search.key.indexed):
-        return None
-    values = _current_values(search, VALUES_MAX + 1) | _past_values(search, VALUES_MAX + 1)
-    if len(values) > VALUES_MAX:
-        return None
-    ordered: list[Any] = [None, *sorted(values)]
-    return _rows(search, [[one] for one in (reversed(ordered) if search.query.descending else ordered)])
 
 
 def rows_without(search: Search, at_most: int) -> list[Any]:

@@ -13,7 +13,7 @@ from datetime import tzinfo
 from typing import Any, Final
 
 from eventlog.views import past
-from eventlog.views.by_name import ByName, can_walk, rows_by_value, rows_without
+from eventlog.views.by_name import InGroups, can_walk, rows_without
 from eventlog.views.names import NamesOf
 from eventlog.views.port import Page, Query, Visible
 from eventlog.views.predicates import ID, PredicateBuilder, Where, column_of, holds_sql, refused, shown_name_sql
@@ -53,7 +53,7 @@ class TableReader:
         columns = list(table.columns.values())
         self._detail = Selection(table.name, schema, columns, zone, names_of)
         self._list = Selection(table.name, schema, [one for one in columns if one.in_list], zone, names_of)
-        self._by_name = ByName(names_of)
+        self._groups = InGroups(names_of)
         self._last_ids = past.LastIds(table)
 
     def row(
@@ -113,9 +113,9 @@ class TableReader:
         if not isinstance(self._table, EntityTable) or not can_walk(key, search.total):
             return None
         if key.kind is Kind.REFERENCE:
-            return self._by_name.rows(search)
+            return self._groups.by_name(search)
         if query.at is not None and query.descending and not key.event_time:
-            return rows_by_value(search)
+            return self._groups.by_value(search)
         return None
 
     def _walked(self, search: Search) -> list[Any]:

@@ -54,10 +54,13 @@ class Built:
         return trio.run(partial(self.reader.page, query))
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+@pytest.fixture(scope="module", params=[by_name.VALUES_MAX, 2])
+def built(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Built]:
+    """Once with columns of few values, once with such that have too many to be walked value by value."""
     made = Built(tmp_path_factory.mktemp("views"))
-    yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_name, "VALUES_MAX", request.param)
+        yield made
     trio.run(made.reader.close)
 
 
