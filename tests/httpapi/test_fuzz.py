@@ -6,24 +6,26 @@ one request makes is used by the next. ``RBMEDIA_FUZZ_SECONDS`` is how long it m
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
 from tests.httpapi.contract import PREPARATIONS
-from tests.httpapi.house import API, House
+from tests.httpapi.house import API, USER, House
 from tests.httpapi.manual import prepare
 from tests.httpapi.test_server import serving
 
 SECONDS = int(os.environ.get("RBMEDIA_FUZZ_SECONDS", "80"))
+LOGIN_ENDING_SECONDS = 15
 SEED = os.environ.get("RBMEDIA_FUZZ_SEED", "1")
 COLLECTIONS = (
     "repository",
@@ -42,8 +44,8 @@ COLLECTIONS = (
     "tape_cartridges",
 )
 """What is there when it begins, so that ids lead somewhere."""
-LEFT_OUT = ("DELETE /auth/logout", "PATCH /users/change_password", "PATCH /users/{id}")
-"""They end the login that the run has: by an order, and by a new password of its user."""
+LOGIN_ENDING = ("DELETE /auth/logout", "PATCH /users/change_password", "PATCH /users/{id}")
+"""By an order, and by a new password of the user: they have a run of their own, in which each request has a user of its own (``fuzz_sign_in``)."""
 HERE = Path(__file__).parent
 
 
@@ -82,33 +84,9 @@ async def test_no_request_finds_a_bug(
     for collection in COLLECTIONS:
         await manual.record(collection)
     house.sessions.connected.update(one["id"] for one in (await house.call("GET", "clients")).data["items"])
-    async with serving(house, tmp_path) as (told, _):
-        command = [
-            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"),
-            *(f"{told.url}{API}/openapi.json", "--url", f"{told.url}{API}"),
-            *("--tls-verify", str(tmp_path / "pki" / "ca.pem")),
-            *(option for name, value in house.headers.items() for option in ("--header", f"{name}: {value}")),
-            *(option for path in LEFT_OUT for option in ("--exclude-name", path)),
-            *("--checks", "all", "--phases", phases, "--max-time", str(seconds), "--seed", SEED),
-            *(
-                "--request-timeout",
-                "10",
-                "--continue-on-failure",
-                "--no-color",
-                "--warnings",
-                "off",
-                "--generation-database",
-                "none",
-            ),
-        ]
-        with trio.fail_after(SECONDS * 2 + 120):
-            ended = await trio.run_process(
-                command, cwd=tmp_path, check=False, capture_stdout=True, stderr=subprocess.STDOUT
-            )
-    text = ended.stdout.decode()
-    (tmp_path / "report.txt").write_text(text)
-    assert ended.returncode == 0, text[-20_000:]
-    assert (await house.call("GET", "pool_list")).status == 200, "the login is what it was"
+    headers = [f"{name}: {value}" for name, value in house.headers.items()]
+    options = [*_named("--exclude-name", LOGIN_ENDING), *_named("--header", headers), "--phases", phases]
+    text = await _run(house, tmp_path, options, seconds)
     assert answers.count["500"] == 0
     if phases == "stateful":
         followed = re.search(r"API Links: +(\d+) covered", text)
@@ -117,3 +95,53 @@ async def test_no_request_finds_a_bug(
     else:
         assert answers.count["200"] > 200, f"few requests went through: {answers.count}"
         assert answers.count["201"] > 30, f"few things were made: {answers.count}"
+
+
+@pytest.mark.slow
+async def test_no_request_that_ends_a_login_finds_a_bug(house: House, tmp_path: Path, answers: Answers) -> None:
+    manual = await prepare(house, tmp_path)
+    await manual.record("users")
+    assert (await house.call("GET", "users/1")).data["username"] == USER
+    options = [*_named("--include-name", LOGIN_ENDING), "--phases", "examples,coverage,fuzzing"]
+    hooks = {
+        "SCHEMATHESIS_HOOKS": "tests.httpapi.fuzz_sign_in",
+        "RBMEDIA_FUZZ_HEADERS": json.dumps(house.headers),
+        "RBMEDIA_FUZZ_AUTHORITY": str(tmp_path / "pki" / "ca.pem"),
+    }
+    await _run(house, tmp_path, options, LOGIN_ENDING_SECONDS, hooks)
+    assert answers.count["500"] == 0
+    assert answers.count["201"] > 20, f"few users were made: {answers.count}"
+    assert answers.count["200"] > 40, f"few requests went through: {answers.count}"
+
+
+async def _run(
+    house: House, folder: Path, options: list[str], seconds: int, environment: dict[str, str] | None = None
+) -> str:
+    """What schemathesis says of a run in which it found nothing."""
+    async with serving(house, folder) as (told, _):
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"),
+            *(f"{told.url}{API}/openapi.json", "--url", f"{told.url}{API}"),
+            *("--tls-verify", str(folder / "pki" / "ca.pem")),
+            *options,
+            *("--checks", "all", "--max-time", str(seconds), "--seed", SEED, "--request-timeout", "10"),
+            *("--continue-on-failure", "--no-color", "--warnings", "off", "--generation-database", "none"),
+        ]
+        with trio.fail_after(SECONDS * 2 + 120):
+            ended = await trio.run_process(
+                command,
+                cwd=folder,
+                check=False,
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(HERE.parent.parent), **(environment or {})},
+            )
+    text = ended.stdout.decode()
+    (folder / "report.txt").write_text(text)
+    assert ended.returncode == 0, text[-20_000:]
+    assert (await house.call("GET", "pool_list")).status == 200, "the login is what it was"
+    return text
+
+
+def _named(option: str, names: Sequence[str]) -> list[str]:
+    return [word for name in names for word in (option, name)]
