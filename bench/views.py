@@ -11,7 +11,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -48,7 +48,7 @@ class TasksLog:
     def __init__(self, tasks: int, statuses: tuple[str, ...] = STATUSES) -> None:
         self._statuses = statuses
         encode = msgspec.msgpack.encode
-        self._stored = [encode(one) for one in _numbered(_story(tasks, statuses))]
+        self._stored = [encode(one) for one in numbered(story(tasks, statuses))]
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
 
     @property
@@ -65,7 +65,7 @@ class TasksLog:
         return START_NS + position * 1_000_000
 
 
-def _story(tasks: int, statuses: tuple[str, ...]) -> Iterator[tuple[str, Event]]:
+def story(tasks: int, statuses: tuple[str, ...]) -> Iterator[tuple[str, Event]]:
     yield "media_server/1", RecordCreated({"hostname": "server", "hwid": "00ff"})
     yield "client_group/1", RecordCreated({"name": "No group"})
     for pool in range(1, POOLS + 1):
@@ -101,9 +101,9 @@ def step(number: int, before: str, status: str) -> Event:
     return TaskStatusChanged(before, status, "")
 
 
-def _numbered(story: Iterator[tuple[str, Event]]) -> Iterator[Envelope]:
+def numbered(events: Iterable[tuple[str, Event]]) -> Iterator[Envelope]:
     versions: dict[str, int] = {}
-    for position, (stream, event) in enumerate(story, start=1):
+    for position, (stream, event) in enumerate(events, start=1):
         version = versions[stream] = versions.get(stream, 0) + 1
         body = msgspec.Raw(msgspec.msgpack.encode(event))
         time_ns = START_NS + position * 1_000_000

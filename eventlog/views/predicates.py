@@ -40,13 +40,14 @@ class Where:
 
     ``local``: it depends on the row version alone, so that a total can be brought from one position to another by looking at
     the versions that began or ended between them. ``selective``: some clause is one that an index can answer, not only a look
-    at every row.
+    at every row. ``of_one_value``: some clause names one value, whose rows stand in an index in the order of ids.
     """
 
     clauses: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     local: bool = True
     selective: bool = False
+    of_one_value: bool = False
 
     def bind(self, value: Any) -> str:
         """Bind ``value`` and return its mark."""
@@ -80,6 +81,8 @@ class PredicateBuilder:
         by_index = condition.operator != "~" or column.kind is Kind.REFERENCE
         if by_index and condition.operator != "!=" and column.sortable and condition.value:
             self.where.selective = True
+            if condition.operator == "=" and (column.in_list or column.indexed) and column.kind is not Kind.REFERENCE:
+                self.where.of_one_value = True
 
     def add_scope(self, visible: Sequence[tuple[str, Sequence[int]]]) -> None:
         """Only rows in which some (id, reference or other field that holds ids) is one of its allowed ids. A field that does not

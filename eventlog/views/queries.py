@@ -166,6 +166,8 @@ class TableReader:
         walked = self._index_in_order(key)
         if not walked:
             return "", ""
+        if key is ID and search.where.of_one_value:
+            return "", ""
         if search.where.selective:
             (rows,) = search.connection.execute(f"SELECT max(id) FROM {self._table.quoted}").fetchone()
             if (search.skip + search.query.limit) * (rows or 0) > total * total:
