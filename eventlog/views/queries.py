@@ -167,11 +167,10 @@ class TableReader:
         if not walked:
             return "", ""
         if key is ID and search.where.of_one_value:
-            return "", ""
+            return "", ""  # an index of one value has its rows in the order of ids already
         if search.where.selective:
             (rows,) = search.connection.execute(f"SELECT max(id) FROM {self._table.quoted}").fetchone()
             if (search.skip + search.query.limit) * (rows or 0) > total * total:
-                # An index of one value has its rows in the order of ids already: then nothing needs to be sorted.
                 return "", "" if key is ID else "+"
         return f" INDEXED BY {quoted(walked)}", ""
 
