@@ -146,7 +146,7 @@ class DeleteRecords(Command, frozen=True, kw_only=True):
 
 
 class Initialise(Command, frozen=True, kw_only=True):
-    """First start: media server, superuser, Default pool with its catalog, No group, Nobody. Nothing happens when done before."""
+    """First start: media server, superuser, Default pool with its catalog, Default strategy, No group, Nobody. Nothing happens when done before."""
 
     hostname: str
     hwid: str

@@ -369,6 +369,7 @@ MEDIA_SERVER_TYPES: Final = (MAIN_SERVER, "reserve", FURTHER_SERVER)
 """The main server is the one this daemon is; it has no session with another in this release."""
 
 DEFAULT_POOL: Final = "Default"
+DEFAULT_STRATEGY: Final = "Default"
 NO_GROUP: Final = "No group"
 NOBODY: Final = "Nobody"
 """Built-in names (reference 1.19): neither renamed nor deleted."""

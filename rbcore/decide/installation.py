@@ -7,10 +7,10 @@ from typing import Any
 
 from rbcore.commands import AddBuiltIns, Command, Context, Initialise, SetCredential
 from rbcore.decide.decision import Decision, Draft, get
-from rbcore.entities import ClientGroup, LocalCatalog, MediaServer, Pool, User, UserGroup
+from rbcore.entities import BackupStrategy, ClientGroup, LocalCatalog, MediaServer, Pool, User, UserGroup
 from rbcore.events import RecordChanged
 from rbcore.state import State
-from rbcore.vocabulary import DEFAULT_POOL, NO_GROUP, NOBODY, PoolType, Role
+from rbcore.vocabulary import DEFAULT_POOL, DEFAULT_STRATEGY, NO_GROUP, NOBODY, PoolType, Role
 
 
 def initialise(state: State, command: Initialise, context: Context) -> Decision:
@@ -34,7 +34,14 @@ def initialise(state: State, command: Initialise, context: Context) -> Decision:
             credential_id=command.credential_id,
             protected=True,
         )
-        for entity in (server, group, pool, catalog, superuser):
+        # Without a rule it does nothing: the manual's rules of strategies are of one that has this name.
+        strategy = BackupStrategy(
+            id=draft.take_id(BackupStrategy),
+            name=DEFAULT_STRATEGY,
+            pool_id=pool.id,
+            created_ns=context.now_ns,
+        )
+        for entity in (server, group, pool, catalog, superuser, strategy):
             draft.add_record(entity)
         _add_built_ins(draft)
     return draft.decision()

@@ -11,15 +11,6 @@ from rbcore.schedule_commands import RequestRule, RequestRuleDeletion
 from tests.httpapi.house import HWID, PASSWORD
 from tests.httpapi.manual import Asked, Manual, maker, prepares
 from tests.httpapi.manual_users import need
-from tests.httpapi.tapes import rows
-
-
-async def strategy_default(manual: Manual) -> None:
-    """There is a strategy of the manual's name."""
-    if "Default" not in [one["name"] for one in await rows(manual.house, "backup_strategies")]:
-        data = facts()["POST /backup_strategies"].request_example["data"]
-        answer = await manual.house.call("POST", "backup_strategies", {"data": data | {"name": "Default"}})
-        assert answer.status == 201, answer.raw
 
 
 async def client_that_may_ask(manual: Manual) -> int:
@@ -42,7 +33,6 @@ async def another_rule(manual: Manual) -> int:
 
 @prepares("POST /strategy_rules", "PATCH /strategy_rules/{id}", "POST /strategy_administrators")
 async def _of_strategy(manual: Manual, fact: Fact) -> Asked:
-    await strategy_default(manual)
     await need(manual, "users", "username", "Nobody", user_password=PASSWORD)
     return await manual.plain(fact)
 

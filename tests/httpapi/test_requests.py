@@ -196,18 +196,20 @@ async def test_checking_finds_what_is_really_there(house: House, client: int) ->
 
 
 async def test_the_life_of_a_strategy_and_its_rules(house: House, client: int) -> None:
-    answer = await house.call("POST", "backup_strategies", example("POST /backup_strategies", name="Default"))
+    answer = await house.call("POST", "backup_strategies", example("POST /backup_strategies", name="nightly"))
     assert (answer.status, answer.message) == (201, "Resource with name 'Backup Strategies' was created successfully!")
     strategy = answer.data["id"]
     shown = (await house.call("GET", f"backup_strategies/{strategy}")).data
-    assert example("POST /backup_strategies", name="Default")["data"].items() <= shown.items()
-    same = await house.call("POST", "backup_strategies", example("POST /backup_strategies", name="Default"))
+    assert example("POST /backup_strategies", name="nightly")["data"].items() <= shown.items()
+    same = await house.call("POST", "backup_strategies", example("POST /backup_strategies", name="nightly"))
     assert (same.status, list(same.errors)) == (400, ["name"])
-    rule_id = await made(house, "strategy_rules")
+    rule_id = await made(house, "strategy_rules", strategy_id="nightly")
     row = (await house.call("GET", f"strategy_rules/{rule_id}")).data
-    assert example("POST /strategy_rules")["data"]["strategy_rule"].items() <= row.items()
+    assert {**example("POST /strategy_rules")["data"]["strategy_rule"], "strategy_id": "nightly"}.items() <= row.items()
     changed = await house.call(
-        "PATCH", f"strategy_rules/{rule_id}", example("PATCH /strategy_rules/{id}", resource="/etc")
+        "PATCH",
+        f"strategy_rules/{rule_id}",
+        example("PATCH /strategy_rules/{id}", resource="/etc", strategy_id="nightly"),
     )
     assert (changed.status, changed.message) == (200, "strategy rule parameters changed")
     assert (await house.call("GET", f"strategy_rules/{rule_id}")).data["resource"] == "/etc"
@@ -228,6 +230,19 @@ async def test_the_life_of_a_strategy_and_its_rules(house: House, client: int) -
     assert (await house.call("DELETE", f"strategy_rules/{rule_id}")).status == 200
     gone = await house.call("DELETE", f"backup_strategies/{strategy}")
     assert (gone.status, gone.message) == (200, "strategy deleted")
+
+
+async def test_the_strategy_of_the_manuals_examples_is_there_and_does_nothing_by_itself(
+    house: House, client: int
+) -> None:
+    (row,) = (await house.call("GET", "backup_strategies")).data["items"]
+    assert (row["name"], row["pool_id"], row["status"]) == ("Default", "Default", "wait")
+    shown = (await house.call("GET", f"backup_strategies/{row['id']}")).data
+    assert not any(shown[f"{kind}_archive_enabled"] for kind in ("full", "inc", "diff"))
+    rule = await house.call("POST", "strategy_rules", example("POST /strategy_rules"))
+    assert rule.status == 201
+    assert (await house.call("DELETE", f"strategy_rules/{rule.data['id']}")).status == 200
+    assert (await house.call("DELETE", f"backup_strategies/{row['id']}")).status == 200
 
 
 @pytest.mark.parametrize(
