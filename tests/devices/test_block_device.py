@@ -98,6 +98,21 @@ async def test_a_link_and_the_disk_behind_it_are_one(disk: str, devices: HostBlo
     assert (facts.real_path, facts.same_as) == (disk, [disk])
 
 
+async def test_a_disk_and_a_partition_of_it_are_one(disk: str, devices: HostBlockDevices) -> None:
+    """Two storages on them would write over each other. Two partitions of one disk are two."""
+    # The kernel is told of partitions: not every one reads their tables from loop devices.
+    run("addpart", disk, "1", "2048", "20480")
+    run("addpart", disk, "2", "22528", "20480")
+    first, second = f"{disk}p1", f"{disk}p2"
+    try:
+        assert (await devices.look(disk, [first, second, "/dev/null"])).same_as == [first, second]
+        assert (await devices.look(first, [disk, second])).same_as == [disk]
+        assert (await devices.look(first)).size_bytes == 20480 * 512
+    finally:
+        run("delpart", disk, "2")
+        run("delpart", disk, "1")
+
+
 async def test_a_disk_that_somebody_uses_is_refused(disk: str, devices: HostBlockDevices) -> None:
     held = os.open(disk, os.O_RDWR | os.O_EXCL)
     try:
