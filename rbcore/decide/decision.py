@@ -38,10 +38,22 @@ class Draft:
     state: State
     events: list[NewEvent] = field(default_factory=list)
     _taken: dict[str, int] = field(default_factory=dict)
+    _begun: dict[str, int] = field(default_factory=dict)
+    """By kind: how many of the taken ids have had an event."""
 
     def add(self, kind: type[Entity] | str, id: int, event: Event) -> None:
         name = kind if isinstance(kind, str) else kind.KIND
+        if self._taken:
+            self._check_order(name, id)
         self.events.append(NewEvent(f"{name}/{id}", event))
+
+    def _check_order(self, name: str, id: int) -> None:
+        """New entities begin in the order of their ids: at each position of the log those that there are have the lowest (``eventlog.views.past``)."""
+        number = id - self.state.next_ids[name]
+        if number >= 0:
+            begun = self._begun.get(name, 0)
+            assert number <= begun, f"{name} {id} begins before one with a lower id"
+            self._begun[name] = max(begun, number + 1)
 
     def add_record(self, entity: Entity) -> None:
         """The entity is new, and its record is made. ``created_ns`` is the time of the event."""
