@@ -14,6 +14,7 @@ from typing import IO
 
 import trio
 
+from drivers.allocator import keep_freed_memory
 from drivers.simulated.tape import IscsiServing, Mechanics, SimulatedLibrary, serve_iscsi
 from drivers.simulated.tape.generations import Generation, generation
 from drivers.volume import DirectoryVolume
@@ -113,5 +114,6 @@ async def _serve(directory: Path, cartridges: int, drives: int, mebibytes: int) 
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
+        keep_freed_memory()
         cartridges, drives, mebibytes = map(int, sys.argv[2:5])
         trio.run(_serve, Path(sys.argv[1]), cartridges, drives, mebibytes)

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 import trio
 
+from drivers.allocator import keep_freed_memory
 from drivers.simulated.tape import (
     GENERATIONS,
     NO_DELAY,
@@ -96,6 +97,7 @@ def run(
     except OSError as error:
         raise CommandFailed(f"The directory {directory} cannot be made: {error.strerror}.") from error
     program = functools.partial(_program, directory, options, announce)
+    keep_freed_memory()
     return run_until_told(program, "the tape library", STOP_SECONDS, until_stdin_closes=until_stdin_closes)
 
 
