@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
@@ -150,6 +150,9 @@ class ClientSessions:
 
     def progress(self, task_id: int) -> Progress | None:
         return self._board.newest(task_id)
+
+    def progress_of_all(self) -> Sequence[Progress]:
+        return self._board.all_newest()
 
     def take_progress(self, report: WorkProgress) -> None:
         self._board.take(report, self._world.clock.now_ns())

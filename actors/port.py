@@ -87,6 +87,9 @@ class Sessions(Protocol):
 
     def progress(self, task_id: int) -> Progress | None: ...
 
+    def progress_of_all(self) -> Sequence[Progress]:
+        """Of every task that told some."""
+
 
 class BackupContents(Protocol):
     """Names in backups, for granular restore: read by the daemon, or asked from the client when encrypted."""

@@ -45,6 +45,9 @@ class ProgressBoard:
     def newest(self, task_id: int) -> Progress | None:
         return self._newest.get(task_id)
 
+    def all_newest(self) -> list[Progress]:
+        return list(self._newest.values())
+
     def forget(self, task_id: int) -> None:
         self._samples.pop(task_id, None)
         self._newest.pop(task_id, None)

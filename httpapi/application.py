@@ -17,16 +17,18 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WrongVerb
 
-from httpapi import idempotency, openapi, signin, swagger
+from httpapi import idempotency, openapi, swagger
 from httpapi.asgi import Application
-from httpapi.call import NOBODY, Call
 from httpapi.envelope import Answer, respond, respond_error
+from httpapi.front import Front
+from httpapi.incident import incident_of
 from httpapi.json_body import read_object, refuse
+from httpapi.judging import Admission, ReadMethods, call_of
 from httpapi.method import Method
 from httpapi.request_body import BoundedRequest
 from httpapi.rubackup import methods as rubackup_methods
 from httpapi.services import Services
-from rbcore.errors import InvalidRequest, MethodNotAllowed, NotFound, RbError, TooLarge, Unavailable
+from rbcore.errors import InvalidRequest, MethodNotAllowed, NotFound, RbError, TooLarge
 
 ROOT = "/api/v1"
 BODY_SECONDS = 30
@@ -35,8 +37,18 @@ BODY_SECONDS = 30
 log = logging.getLogger("rbmedia.api")
 
 
-def create_app(services: Services) -> QuartTrio:
+def create_app(services: Services) -> Front:
     """The application on the given services. It starts nothing and owns nothing: serve it with ``httpapi.serve``."""
+    methods, admission = rubackup_methods(), Admission(services.settings.requests_max)
+    return Front(_quart(services, methods, admission), services, ReadMethods(ROOT, methods), admission)
+
+
+def read_methods() -> ReadMethods:
+    """Which requests may be reads of the views: what a worker knows of the API."""
+    return ReadMethods(ROOT, rubackup_methods())
+
+
+def _quart(services: Services, methods: Sequence[Method], admission: Admission) -> QuartTrio:
     app = Application("httpapi", static_folder=None, template_folder=None)
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max
@@ -44,8 +56,7 @@ def create_app(services: Services) -> QuartTrio:
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
-    methods = rubackup_methods()
-    dispatcher = _Dispatcher(services)
+    dispatcher = _Dispatcher(services, admission)
     for method in methods:
         _add_route(app, dispatcher, method)
     _add_options(app, methods)
@@ -104,48 +115,22 @@ def _add_refusals(app: QuartTrio, methods: Sequence[Method]) -> None:
 class _Dispatcher:
     """Takes a request through its method's declaration to the handler, and whatever happens back into an envelope."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, admission: Admission) -> None:
         self._services = services
-        self._in_progress = 0
+        self._admission = admission
 
     async def serve(self, method: Method, segments: dict[str, str]) -> Response:
-        if self._in_progress >= self._services.settings.requests_max:
-            return await self._refuse(Unavailable("Too many requests are in progress. Try again shortly."))
-        self._in_progress += 1
         try:
-            answer = await self._answer(method, segments)
+            with self._admission.one():
+                answer = await self._answer(method, segments)
         except RbError as error:
             return await self._refuse(error)
-        finally:
-            self._in_progress -= 1
         position = self._services.journal.log.head if answer.position is None else answer.position
         return respond(answer, method.status, position)
 
     async def _answer(self, method: Method, segments: dict[str, str]) -> Answer:
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]
-        headers = asked.headers
-        cookies = asked.cookies
-        services = self._services
-        caller = NOBODY if method.roles is None else signin.authenticate(services, headers, cookies)
-        path = asked.path.rstrip("/")
-        call = Call(
-            services=services,
-            caller=caller,
-            roles=method.roles or frozenset(),
-            verb=method.verb,
-            path=path,
-            segments=segments,
-            query={},
-            body=None,
-            headers=headers,
-            cookies=cookies,
-            address=asked.remote_addr or "",
-            idempotency_key=idempotency.key_of(headers) if method.verb == "POST" else "",
-            message=method.message,
-        )
-        if method.roles is not None:
-            await signin.check_role(call, method.roles)
-        call.query.update(_read_query(method, asked))
+        call = await call_of(self._services, method, asked, segments)
         document = None
         if method.body is not None:
             document = await _read_body(asked)
@@ -175,45 +160,14 @@ class _Dispatcher:
         return await self.failed(error)
 
     async def failed(self, error: Exception) -> Response:
-        """A bug, or a part of the daemon that is broken. The traceback goes to the log under an incident id, never out."""
+        """A bug, or a part of the daemon that is broken."""
         if isinstance(error, RbError):
             return await self._refuse(error)
-        incident = self._services.randomness.token_bytes(8).hex()
-        log.error("incident %s: %s %s", incident, request.method, request.path, exc_info=error)
-        message = f"Internal error. The operator finds it in the daemon's log as incident {incident}."
-        return await self._refuse(_Incident(message, data={"incident": incident}))
-
-
-class _Incident(RbError):
-    """Not in the tree of errors on purpose: nobody may raise it, it only gives an unexpected exception the envelope."""
-
-    code, status = "internal_error", 500
+        return await self._refuse(incident_of(error, self._services.randomness, request.method, request.path))
 
 
 def _too_large(bytes_max: int) -> TooLarge:
     return TooLarge(f"The body is larger than {bytes_max} bytes.", errors={"_schema": ["The body is too large."]})
-
-
-def _read_query(method: Method, asked: Request) -> dict[str, Any]:
-    """Declared parameters by name. Unknown ones are refused: a misspelt ``filter_data`` must not list everything."""
-    if not asked.query_string.isascii():
-        raise InvalidRequest("Bad request: the query must be percent-encoded ASCII.")
-    declared = {one.name: one for one in method.query}
-    found: dict[str, Any] = {}
-    for name, texts in asked.args.lists() if asked.query_string else ():
-        parameter = declared.get(name)
-        if parameter is None:
-            known = ", ".join(declared) or "none"
-            raise InvalidRequest("Bad request", errors={name: [f"Unknown parameter; this method knows: {known}."]})
-        target = parameter.synonym_of or name
-        if target in found or (len(texts) > 1 and not parameter.repeatable):
-            raise InvalidRequest("Bad request", errors={name: ["This parameter stands twice."]})
-        values = [parameter.read(text) for text in texts]
-        found[target] = values if parameter.repeatable else values[0]
-    for parameter in method.query:
-        if parameter.required and parameter.name not in found:
-            raise InvalidRequest("Bad request", errors={parameter.name: ["This parameter is required."]})
-    return found
 
 
 async def _read_body(asked: Request) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from msgspec.structs import replace as replace_struct
 from eventlog.views import LOGS
 from eventlog.views.port import Page, Query
 from httpapi import idempotency
+from httpapi.envelope import Answer
+from httpapi.reading import Overlay, PageReading, Reading, RowReading
 from httpapi.services import Services
 from rbcore import access
 from rbcore.commands import Command, NoteAccessDenied, Order, Reply
@@ -138,6 +140,20 @@ class Call:
     async def row(self, resource: str, id: int, at: int | None = None) -> tuple[dict[str, Any] | None, int]:
         """The record, None when the caller does not reach it, and the position of the answer."""
         return await self.services.views.row(resource, id, at, self._reach(resource))
+
+    def reading_of_page(self, query: Query, overlay: Overlay | None = None) -> PageReading:
+        """What ``page`` would read, to be carried out by whoever has the views."""
+        return PageReading(query=replace_struct(query, visible=self._reach(query.resource)), overlay=overlay)
+
+    def reading_of_row(
+        self, resource: str, id: int, noun: str, at: int | None = None, overlay: Overlay | None = None
+    ) -> RowReading:
+        """What ``row`` would read; not to be there is then an error that names the ``noun``."""
+        return RowReading(resource=resource, id=id, noun=noun, at=at, visible=self._reach(resource), overlay=overlay)
+
+    async def carry_out(self, reading: Reading) -> Answer:
+        """Raises ``InvalidRequest`` and ``NotFound``."""
+        return await reading.answer(self.services.views)
 
     async def check(self, *targets: access.Target) -> None:
         """Whether the caller may do that, for what no command of the core says (``rbcore.targets``). Raises ``AccessDenied`` and ``NotFound``, and

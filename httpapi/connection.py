@@ -85,6 +85,7 @@ class Connection(TCPServer):
         stream: trio.SSLStream[trio.SocketStream],
     ) -> None:
         super().__init__(app, config, context, ConnectionState({}), stream)
+        self._reading = trio.CancelScope()
         self.sending_since = math.inf
         """On trio's clock: when what is being sent was handed to the stream. A deadline of its own for each would cost a twentieth of a small answer."""
 
@@ -122,7 +123,8 @@ class Connection(TCPServer):
             await self.protocol.initiate()
             self._idle_since = trio.current_time()
             task_group.spawn(self._close_when_idle)
-            await self._read_data()
+            with self._reading:
+                await self._read_data()
             self._idle_watch.cancel()
 
     async def protocol_send(self, event: Event) -> None:
@@ -143,6 +145,8 @@ class Connection(TCPServer):
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 await trio.aclose_forcefully(self.stream)
                 await self.protocol.handle(Closed())
+                # With a request in the pipeline the reader waits for the end of the answer, which does not come when the application was cancelled by this.
+                self._reading.cancel()
             finally:
                 self.sending_since = math.inf
 

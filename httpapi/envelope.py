@@ -1,6 +1,7 @@
 """The envelope ``{is_error, message, data, errors}`` (reference 4.2): every answer of every path wears it.
 
-``Answer`` is what a handler returns; ``respond`` and ``respond_error`` are the only places that make bytes of it.
+``Answer`` is what a handler returns. Only here bytes are made of it: a Quart response by ``respond`` and ``respond_error``, and what ASGI wants by ``Reply`` where
+no Quart stands between.
 """
 
 from __future__ import annotations
@@ -75,19 +76,54 @@ def respond(answer: Answer, status: int, position: int) -> Response:
         response = _response(b"", status, position)
         del response.headers["Content-Type"]
     else:
-        body = _ENCODER.encode(Envelope(bool(answer.errors), answer.message, answer.data, answer.errors))
-        response = _response(body, status, position)
+        response = _response(_body_of(answer), status, position)
     for cookie in answer.cookies:
         response.headers.add("Set-Cookie", cookie)
     return response
 
 
 def respond_error(error: RbError, position: int, headers: Mapping[str, str] | None = None) -> Response:
-    body = _ENCODER.encode(Envelope(True, error.message, error.data, error.errors))
-    response = _response(body, error.status, position)
+    response = _response(_body_of_error(error), error.status, position)
     for name, value in (headers or {}).items():
         response.headers[name] = value
     return response
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """An answer in the envelope, ready to be sent: the very bytes that ``respond`` makes."""
+
+    status: int
+    position: int
+    body: bytes
+
+    @classmethod
+    def of(cls, answer: Answer, position: int) -> Reply:
+        """Of a read; ``position`` where the answer has none."""
+        return cls(answer.status or 200, position if answer.position is None else answer.position, _body_of(answer))
+
+    @classmethod
+    def of_error(cls, error: RbError, position: int) -> Reply:
+        return cls(error.status, position, _body_of_error(error))
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            *_RAW_HEADERS,
+            (b"x-log-position", b"%d" % self.position),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+        ]
+
+
+_RAW_HEADERS = tuple((name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS)
+
+
+def _body_of(answer: Answer) -> bytes:
+    return _ENCODER.encode(Envelope(bool(answer.errors), answer.message, answer.data, answer.errors))
+
+
+def _body_of_error(error: RbError) -> bytes:
+    return _ENCODER.encode(Envelope(True, error.message, error.data, error.errors))
 
 
 def _response(body: bytes, status: int, position: int) -> Response:

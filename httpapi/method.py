@@ -16,9 +16,12 @@ from msgspec.structs import replace as replace_struct
 from httpapi.call import Call
 from httpapi.envelope import Answer
 from httpapi.json_body import field_of, refuse
+from httpapi.reading import Reading
 from rbcore.errors import InvalidRequest
 
 Handler = Callable[[Call], Awaitable[Answer]]
+Reader = Callable[[Call, int | None], Reading]
+"""The position that is looked at (None: now) is found out before: that alone may take waiting."""
 Schema = dict[str, Any]
 
 EVERYBODY = frozenset({"superuser", "supervisor", "maintainer", "administrator", "strategy_administrator"})
@@ -156,6 +159,9 @@ class Method:
     group: str
     summary: str
     handle: Handler
+    read: Reader | None = None
+    """The first step of ``handle``, of a GET that needs nothing but the views for the second and changes nothing: what is to be read. Whoever has the
+    views may then carry it out (``reading``)."""
     status: int = 200
     """Of success."""
     roles: frozenset[str] | None = EVERYBODY

@@ -16,6 +16,7 @@ from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.listing import PARAMETERS, payload_of_page, query_of
 from httpapi.method import AT, Handler, Method, Schema
+from httpapi.reading import Overlay, Reading
 from rbcore.commands import ChangeRecord, CreateRecord, DeleteRecords
 from rbcore.errors import NotFound
 from rbcore.resource import Resource
@@ -99,8 +100,8 @@ def row_schema(resource: Resource, *, in_list: bool, added: Mapping[str, Schema]
 
 
 Adjust = Callable[[Call, dict[str, Any]], None]
-Concerns = Callable[[Any], bool]
-"""Of a record as a page has it (``Page.records``)."""
+Live = Callable[[Call, int | None], Overlay | None]
+"""What rows of a list (None), or of one record, show in place of what the view has."""
 
 
 def methods_of(
@@ -109,19 +110,19 @@ def methods_of(
     *,
     overrides: Mapping[str, Handler] | None = None,
     adjust: Adjust | None = None,
-    concerns: Concerns | None = None,
     added: Mapping[str, Schema] | None = None,
+    live: Live | None = None,
 ) -> list[Method]:
     """The methods of ``resource`` that are ``documented(verb, path)``.
 
     ``overrides`` replaces handlers by ``"DELETE /path/{id}"``; ``adjust(call, row)`` adds to a row what no view knows, under declared
-    names or under ``added`` ones. By those nobody can filter or sort: they are refused, not found empty. ``concerns`` tells for which records
-    there is anything to add; None: for all.
+    names or under ``added`` ones. By those nobody can filter or sort: they are refused, not found empty. ``live`` is the same for values that can be told
+    before the rows are known: such reads are carried out by any process that has the views, adjusted ones by the daemon alone.
     """
     collection, one = f"/{resource.name}", f"/{resource.name}/{{id}}"
     made = [
-        _list(resource, collection, adjust, concerns, added),
-        _detail(resource, one, adjust, added),
+        _list(resource, collection, adjust, added, live),
+        _detail(resource, one, adjust, added, live),
         _create(resource, collection),
         _change(resource, one),
         _delete_one(resource, one),
@@ -133,7 +134,7 @@ def methods_of(
         handler = replacing.pop(method.name, None)
         allowed = handler is not None or _allowed(resource, method)
         if allowed and documented(method.verb, method.path):
-            found.append(method if handler is None else replace(method, handle=handler))
+            found.append(method if handler is None else replace(method, handle=handler, read=None))
     assert not replacing, f"{resource.name} has no methods {sorted(replacing)}"
     return found
 
@@ -148,14 +149,20 @@ def _allowed(resource: Resource, method: Method) -> bool:
 
 
 def _list(
-    resource: Resource, path: str, adjust: Adjust | None, concerns: Concerns | None, added: Mapping[str, Schema] | None
+    resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None, live: Live | None
 ) -> Method:
+    def read(call: Call, at: int | None) -> Reading:
+        query = query_of(resource.name, call.query, at)
+        return call.reading_of_page(query, live(call, None) if live is not None else None)
+
     async def handle(call: Call) -> Answer:
-        query = query_of(resource.name, call.query, await call.position_asked())
-        page = await call.page(query)
-        if adjust is not None and (concerns is None or any(map(concerns, page.records))):
-            for row in page.rows:
-                adjust(call, row)
+        return await call.carry_out(read(call, await call.position_asked()))
+
+    async def handle_adjusted(call: Call) -> Answer:
+        assert adjust is not None, "only then this is the handler"
+        page = await call.page(query_of(resource.name, call.query, await call.position_asked()))
+        for row in page.rows:
+            adjust(call, row)
         return Answer(payload_of_page(page, call.query), position=page.position)
 
     name, row = row_schema(resource, in_list=True, added=added)
@@ -164,7 +171,8 @@ def _list(
         path=path,
         group=resource.title,
         summary=f"List: {resource.title}",
-        handle=handle,
+        handle=handle if adjust is None else handle_adjusted,
+        read=read if adjust is None else None,
         roles=resource.read,
         query=PARAMETERS,
         data=schema.listing({"$ref": f"#/components/schemas/{name}"}),
@@ -172,15 +180,19 @@ def _list(
     )
 
 
-def _detail(resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None) -> Method:
-    async def handle(call: Call) -> Answer:
+def _detail(
+    resource: Resource, path: str, adjust: Adjust | None, added: Mapping[str, Schema] | None, live: Live | None
+) -> Method:
+    def read(call: Call, at: int | None) -> Reading:
         record_id = call.id(resource.noun)
-        row, position = await call.row(resource.name, record_id, await call.position_asked())
-        if row is None:
-            raise not_found(resource, record_id)
+        overlay = live(call, record_id) if live is not None else None
+        return call.reading_of_row(resource.name, record_id, resource.noun, at, overlay)
+
+    async def handle(call: Call) -> Answer:
+        answer = await call.carry_out(read(call, await call.position_asked()))
         if adjust is not None:
-            adjust(call, row)
-        return Answer(row, position=position)
+            adjust(call, answer.data)
+        return answer
 
     name, whole = row_schema(resource, in_list=False, added=added)
     return Method(
@@ -189,6 +201,7 @@ def _detail(resource: Resource, path: str, adjust: Adjust | None, added: Mapping
         group=resource.title,
         summary=f"Show one: {resource.noun}",
         handle=handle,
+        read=read if adjust is None else None,
         roles=resource.read,
         query=(AT,),
         data={"$ref": f"#/components/schemas/{name}"},

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.logging import Logger
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ResponseSummary, WWWScope
-from hypercorn.utils import wrap_app
-from quart_trio import QuartTrio
 
 from httpapi.connection import Connection
+from httpapi.handover import HandedConnections, Handover
 
 log = logging.getLogger("rbmedia.api")
 access_log = logging.getLogger("rbmedia.access")
@@ -71,44 +71,74 @@ class Serving:
 
 
 async def serve(
-    app: QuartTrio,
+    app: Application,
     listen: Listen,
     *,
+    handed: HandedConnections | None = None,
+    handover: Handover | None = None,
     stop: Callable[[], Awaitable[None]] = trio.sleep_forever,
     task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``stop()`` returns or the caller cancels; then no connection is accepted, requests end, all is closed.
 
-    Raises ``OSError`` when the address cannot be bound, ``ssl.SSLError`` when the certificate or key is no good.
+    In a worker connections are ``handed`` to it instead of being accepted; in the daemon ``handover`` hands some of those that it accepts to workers. Raises ``OSError`` when the address cannot be bound, ``ssl.SSLError`` when the certificate or key is no good.
     """
     config = _config(listen)
-    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    wrapped = ASGIWrapper(app)
     context = _tls_context(listen)
-    bound = await _bind(listen)
+    listener: trio.SocketListener | HandedConnections
+    if handed is not None:
+        listener, port, ended = handed, listen.port, handed.ended
+    else:
+        bound = await _bind(listen)
+        listener, port, ended = (
+            trio.SocketListener(trio.socket.from_stdlib_socket(bound)),
+            bound.getsockname()[1],
+            _nobody_counts,
+        )
     lifespan = Lifespan(wrapped, config, {})
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        listener = trio.SSLListener(
-            trio.SocketListener(trio.socket.from_stdlib_socket(bound)), context, https_compatible=True
-        )
-        task_status.started(Serving(listen.host, bound.getsockname()[1]))
-        await _Connections(wrapped, config, listen).accept_until(stop, listener)
+        task_status.started(Serving(listen.host, port))
+        connections = _Connections(wrapped, config, listen, context, handover or Handover(), ended)
+        await connections.accept_until(stop, listener)
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
+
+
+def _nobody_counts() -> None:
+    """The connections of the daemon itself are counted by ``_Connections``."""
+
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+"""ASGI: scope, receive, send."""
 
 
 class _Connections:
     """The connections of one listener."""
 
-    def __init__(self, app: AppWrapper, config: Config, listen: Listen) -> None:
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        listen: Listen,
+        tls: ssl.SSLContext,
+        handover: Handover,
+        ended: Callable[[], None],
+    ) -> None:
         self._app = app
         self._config = config
         self._listen = listen
+        self._tls = tls
+        self._handover = handover
+        self._ended = ended
         self._context = WorkerContext(None)
         self._open: set[Connection] = set()
 
-    async def accept_until(self, stop: Callable[[], Awaitable[None]], listener: Any) -> None:
+    async def accept_until(
+        self, stop: Callable[[], Awaitable[None]], listener: trio.abc.Listener[trio.SocketStream]
+    ) -> None:
         async with trio.open_nursery() as beside:
             beside.start_soon(
                 self._drop_stalled
@@ -122,7 +152,7 @@ class _Connections:
                 connections.cancel_scope.deadline = trio.current_time() + self._listen.graceful_seconds
             beside.cancel_scope.cancel()
 
-    async def _accept(self, listener: Any, connections: trio.Nursery) -> None:
+    async def _accept(self, listener: trio.abc.Listener[trio.SocketStream], connections: trio.Nursery) -> None:
         while True:
             try:
                 stream = await listener.accept()
@@ -132,15 +162,17 @@ class _Connections:
                 log.warning("cannot accept connections at this moment: %s", error)
                 await trio.sleep(ACCEPT_RETRY_SECONDS)
                 continue
-            connections.start_soon(self._serve, stream)
+            own, others = len(self._open), self._handover.connections
+            if own + others >= self._listen.connections_max:
+                log.warning("refused a connection: %d are open, which is the bound", own + others)
+                await trio.aclose_forcefully(stream)
+            elif not self._handover.take(stream, own):
+                tls = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+                connection = Connection(self._app, self._config, self._context, tls)
+                self._open.add(connection)
+                connections.start_soon(self._serve, connection)
 
-    async def _serve(self, stream: Any) -> None:
-        if len(self._open) >= self._listen.connections_max:
-            log.warning("refused a connection: %d are open, which is the bound", len(self._open))
-            await trio.aclose_forcefully(stream)
-            return
-        connection = Connection(self._app, self._config, self._context, stream)
-        self._open.add(connection)
+    async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
         except (Exception, BaseExceptionGroup) as error:
@@ -148,7 +180,8 @@ class _Connections:
             log.exception("a connection ended in an error of the HTTP server")
         finally:
             self._open.discard(connection)
-            await trio.aclose_forcefully(stream)
+            self._ended()
+            await trio.aclose_forcefully(connection.stream)
 
     async def _drop_stalled(self) -> None:
         """Close the connections of peers that leave unread what was sent to them."""

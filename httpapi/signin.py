@@ -57,11 +57,15 @@ def user_of(state: State, family: Family) -> User | None:
 
 async def check_role(call: Call, roles: frozenset[str]) -> None:
     """Raises ``AccessDenied`` when none of the caller's roles may use the method; the refusal is recorded."""
-    if roles == ANY_USER or not roles.isdisjoint(call.caller.roles):
+    if has_role(call, roles):
         return
     needed = ", ".join(sorted(roles))
     await call.note_denied(f"it needs one of the roles {needed}")
     raise AccessDenied(f"Access denied: this method needs one of the roles {needed}.")
+
+
+def has_role(call: Call, roles: frozenset[str]) -> bool:
+    return roles == ANY_USER or not roles.isdisjoint(call.caller.roles)
 
 
 async def login(call: Call, database: str, user_name: str, password: str) -> tuple[User, TokenPair]:

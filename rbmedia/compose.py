@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import trio
-from quart_trio import QuartTrio
 
 from actors.bus import Bus
 from actors.daemon import DaemonActors, DaemonPorts, daemon_actors, directory_stores
@@ -41,7 +40,10 @@ from eventlog.lmdb_store import StoreOptions
 from eventlog.views.projector import Projector
 from eventlog.views.reader import SqliteViewReader
 from httpapi.application import create_app
+from httpapi.channel import Hello
 from httpapi.credentials import VolumeCredentials
+from httpapi.front import Front
+from httpapi.handover import Handover
 from httpapi.server import Listen, Serving, serve
 from httpapi.services import Services
 from httpapi.services import Settings as HttpSettings
@@ -49,6 +51,7 @@ from httpapi.tokens import Tokens
 from rbmedia import __version__, companion
 from rbmedia.endpoint import Endpoint
 from rbmedia.exits import CommandFailed
+from rbmedia.http_workers import HttpWorkers
 from rbmedia.schema import view_path, view_schema
 from rbmedia.secrets import DATABASE, forget_unused_credentials, initialise, server_hwid
 from rbmedia.settings import Home, Settings
@@ -165,7 +168,7 @@ async def _views(home: Home, event_log: LmdbLog, world: RealWorld) -> AsyncItera
 async def _serve(
     settings: Settings,
     home: Home,
-    app: QuartTrio,
+    app: Front,
     authority: Authority,
     actors: DaemonActors,
     with_agent: bool,
@@ -178,9 +181,20 @@ async def _serve(
         certificate=authority.server_certificate_path,
         key=authority.server_key_path,
     )
+    handover = Handover()
+    workers = HttpWorkers(
+        count=settings.http_workers,
+        home=home,
+        front=app,
+        handover=handover,
+        hello=_hello(home, listen, app),
+        debug=settings.debug,
+    )
     async with trio.open_nursery() as beside:
         async with trio.open_nursery() as http:
-            serving: Serving = await http.start(functools.partial(serve, app, listen, stop=stop.wait))
+            serving: Serving = await http.start(
+                functools.partial(serve, app, listen, handover=handover, stop=stop.wait)
+            )
             endpoint = Endpoint(
                 url=serving.url,
                 server_host=settings.server_host,
@@ -196,11 +210,24 @@ async def _serve(
             gc.freeze()
             with _announced(endpoint, home):
                 log.info("rbmedia %s is running on [%s]", __version__, serving.url)
+                http.start_soon(workers.run, stop)
                 log.info("agents: control port %d, data port %d", endpoint.control_port, endpoint.data_port)
                 if with_agent:
                     beside.start_soon(_keep_agent, home)
                 await stop.wait()
         beside.cancel_scope.cancel()
+
+
+def _hello(home: Home, listen: Listen, app: Front) -> Hello:
+    return Hello(
+        version=__version__,
+        views_fingerprint=view_schema().fingerprint,
+        views=str(view_path(home)),
+        host=listen.host,
+        certificate=str(listen.certificate),
+        key=str(listen.key),
+        requests_max=app.services.settings.requests_max,
+    )
 
 
 @contextlib.contextmanager

@@ -89,6 +89,13 @@ class Settings:
         "Whether the key `immutable_archives` may make archives immutable files, which nobody but the daemon removes. No: for homes that come and go.",
         environment="RBMEDIA_IMMUTABLE_FILES",
     )
+    http_workers: int = _setting(
+        0,
+        "Processes that answer the API beside the daemon: they end TLS and HTTP, and read the views. 0: the daemon does it alone.",
+        environment="RBMEDIA_HTTP_WORKERS",
+        minimum=0,
+        maximum=64,
+    )
     stop_seconds: int = _setting(
         20, "How long an orderly stop may take before it is forced.", minimum=1, maximum=600, unit="seconds"
     )

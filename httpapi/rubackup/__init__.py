@@ -11,7 +11,7 @@ from typing import Any
 
 from httpapi.call import Call
 from httpapi.method import Handler, Method, Schema, at_any_moment
-from httpapi.records import Concerns, methods_of
+from httpapi.records import Live, methods_of
 from httpapi.rubackup import (
     auth,
     clients,
@@ -59,11 +59,8 @@ _MODULES = (
     requests,
 )
 _OVERRIDES: dict[str, dict[str, Handler]] = {"task_queue": tasks.OVERRIDES, "repository": repository.OVERRIDES}
-_ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = {
-    "task_queue": tasks.show_progress,
-    **storage_rows.ADJUSTMENTS,
-}
-_CONCERNS: dict[str, Concerns] = {"task_queue": tasks.is_running}
+_ADJUSTMENTS: dict[str, Callable[[Call, dict[str, Any]], None]] = storage_rows.ADJUSTMENTS
+_LIVE: dict[str, Live] = {"task_queue": tasks.live_progress}
 _ADDED: dict[str, dict[str, Schema]] = storage_rows.ADDED
 
 
@@ -76,8 +73,8 @@ def methods() -> tuple[Method, ...]:
             documented,
             overrides=_OVERRIDES.get(resource.name),
             adjust=_ADJUSTMENTS.get(resource.name),
-            concerns=_CONCERNS.get(resource.name),
             added=_ADDED.get(resource.name),
+            live=_LIVE.get(resource.name),
         )
         found |= {one.name: complete(one) for one in made}
     for module in _MODULES:

@@ -6,14 +6,16 @@ Whose roles are limited sees the lines about clients, media servers and pools th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from eventlog.views import OPERATIONS, TASK_JOURNAL, LogTable
 from httpapi import schema
 from httpapi.call import Call
 from httpapi.envelope import Answer
-from httpapi.listing import PARAMETERS, payload_of_page, query_of
+from httpapi.listing import PARAMETERS, query_of
 from httpapi.method import AT, Method
+from httpapi.reading import Reading
 from httpapi.rubackup.catalogue import action
-from rbcore.errors import NotFound
 
 NOUNS = {
     "clients_log": "client operation journal record",
@@ -30,25 +32,25 @@ TABLES: dict[str, LogTable] = {"task_log": TASK_JOURNAL, **{one.name: one for on
 def _methods_of(path: str, table: LogTable) -> list[Method]:
     noun = NOUNS[path]
 
+    def read_all(call: Call, at: int | None) -> Reading:
+        return call.reading_of_page(query_of(table.name, call.query, at))
+
+    def read_one(call: Call, at: int | None) -> Reading:
+        return call.reading_of_row(table.name, call.id(noun), noun, at)
+
     async def list_all(call: Call) -> Answer:
-        page = await call.page(query_of(table.name, call.query, await call.position_asked()))
-        return Answer(payload_of_page(page, call.query), position=page.position)
+        return await call.carry_out(read_all(call, await call.position_asked()))
 
     async def show(call: Call) -> Answer:
-        line_id = call.id(noun)
-        row, position = await call.row(table.name, line_id, await call.position_asked())
-        if row is None:
-            raise NotFound(f"{noun} not found", errors={"id": [f"There is no {noun} with id {line_id}."]})
-        return Answer(row, position=position)
+        return await call.carry_out(read_one(call, await call.position_asked()))
 
     reference = {"$ref": f"#/components/schemas/{path}"}
     components = {path: schema.fields_object(table.fields)}
-    return [
-        action(
-            "GET", f"/{path}", roles=table.read, query=PARAMETERS, data=schema.listing(reference), components=components
-        )(list_all),
-        action("GET", f"/{path}/{{id}}", roles=table.read, query=(AT,), data=reference, components=components)(show),
-    ]
+    every = action(
+        "GET", f"/{path}", roles=table.read, query=PARAMETERS, data=schema.listing(reference), components=components
+    )(list_all)
+    one = action("GET", f"/{path}/{{id}}", roles=table.read, query=(AT,), data=reference, components=components)(show)
+    return [replace(every, read=read_all), replace(one, read=read_one)]
 
 
 METHODS = tuple(method for path, table in TABLES.items() for method in _methods_of(path, table))

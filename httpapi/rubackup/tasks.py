@@ -13,6 +13,7 @@ from httpapi.envelope import Answer
 from httpapi.json_body import refuse
 from httpapi.listing import PARAMETERS, payload_of_rows
 from httpapi.method import AT, Handler, Method, Parameter, PartsBody, Schema, StructBody
+from httpapi.reading import Overlay
 from httpapi.records import DELETED, read_ids
 from httpapi.rubackup import extensions
 from httpapi.rubackup.catalogue import action
@@ -239,19 +240,20 @@ async def why(call: Call) -> Answer:
     return Answer(payload_of_rows(rows, {"limit": 1000} | call.query), position=position)
 
 
-def is_running(record: Any) -> bool:
-    return record.status in _RUNNING
+def live_progress(call: Call, task_id: int | None) -> Overlay | None:
+    """The newest telemetry of running tasks, or of one, for their rows; the past has none."""
+    if "at" in call.query:
+        return None
+    sessions = call.services.sessions
+    newest = sessions.progress_of_all() if task_id is None else [sessions.progress(task_id)]
+    shown = {
+        one.task_id: {"progress": min(99, 100 * one.bytes_done // one.bytes_total)}
+        for one in newest
+        if one is not None and one.bytes_total
+    }
+    return Overlay(column="status", values=tuple(RUNNING_STATUSES), shown=shown) if shown else None
 
 
-def show_progress(call: Call, row: dict[str, Any]) -> None:
-    """Put the newest telemetry of a running task into its row; the past has none."""
-    if row["status"] in _RUNNING and "at" not in call.query:
-        newest = call.services.sessions.progress(row["id"])
-        if newest is not None and newest.bytes_total:
-            row["progress"] = min(99, 100 * newest.bytes_done // newest.bytes_total)
-
-
-_RUNNING = frozenset(RUNNING_STATUSES)
 OVERRIDES: dict[str, Handler] = {"DELETE /task_queue": delete_many}
 METHODS = (
     queue_backup,

@@ -16,7 +16,7 @@ from rbmedia.cli.access import login, logout
 from rbmedia.cli.ask import ask
 from rbmedia.cli.audit import audit, index
 from rbmedia.cli.completion import completion
-from rbmedia.cli.daemon import agent, serve
+from rbmedia.cli.daemon import agent, http_worker, serve
 from rbmedia.cli.objects import clients, pools
 from rbmedia.cli.offline import replay, views
 from rbmedia.cli.repository import repository
@@ -43,6 +43,7 @@ def rbmedia() -> None:
 for _command in (
     serve,
     agent,
+    http_worker,
     ask,
     login,
     logout,

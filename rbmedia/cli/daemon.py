@@ -1,4 +1,4 @@
-"""``rbmedia serve`` and ``rbmedia agent``: the two programs."""
+"""``rbmedia serve`` and ``rbmedia agent``: the two programs; and what the first starts of itself."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rbmedia.settings import Home, load_settings
 @click.option("--port", help="Port of the API; 0: any free one [env: APP_PORT].")
 @click.option("--control-port", help="Port of the agents' control channel; 0: any free one.")
 @click.option("--data-port", help="Port of the agents' data channel; 0: any free one.")
+@click.option("--http-workers", help="Processes that answer the API beside the daemon [env: RBMEDIA_HTTP_WORKERS].")
 @click.option(
     "--config", "configuration", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings."
 )
@@ -83,3 +84,18 @@ def agent(
     )
     configure_logging(agent_settings.data_directory / "messages", debug=settings.debug)
     return compose_agent.run(agent_settings, settings, until_stdin_closes=until_stdin_closes)
+
+
+@click.command(hidden=True)
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--number", type=int, required=True)
+@click.option("--handed", type=int, required=True, help="Descriptor of the socket that brings connections.")
+@click.option("--channel", type=int, required=True, help="Descriptor of the socket to the daemon.")
+@click.option("--debug", is_flag=True)
+def http_worker(home: Path, number: int, handed: int, channel: int, debug: bool) -> int:
+    """What the daemon starts for the setting `http_workers`; it ends with the daemon."""
+    from rbmedia import compose_worker
+    from rbmedia.logs import configure_logging
+
+    configure_logging(compose_worker.messages_of(Home(home), number), debug=debug)
+    return compose_worker.run(number, handed=handed, channel=channel)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import msgspec
 import trio
@@ -16,6 +18,7 @@ from argon2 import profiles
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
+from werkzeug.datastructures import Headers
 
 from actors.bus import Bus
 from actors.journal import JournalActor
@@ -28,8 +31,15 @@ from drivers.volume import DirectoryVolume
 from eventlog.memory_log import MemoryLog, open_memory_log
 from eventlog.views import LOGS, Projector, SqliteViewReader, ViewSchema
 from httpapi import Services, Settings, Tokens, VolumeCredentials, create_app
+from httpapi.application import read_methods
+from httpapi.channel import Channel, FromDaemon, FromWorker, Hello
+from httpapi.front import Front
+from httpapi.handover import Handover, Place
+from httpapi.judging import Admission
 from httpapi.openapi import document
+from httpapi.relay import Relay, Times
 from httpapi.rubackup import methods
+from httpapi.workers import serve_worker
 from rbcore.block_device import BlockDeviceFacts
 from rbcore.commands import AgentHello, AuthoriseClients, CatalogFacts, Initialise, Order, Reply
 from rbcore.errors import InvalidRequest, Unavailable
@@ -80,6 +90,9 @@ class FakeSessions:
 
     def progress(self, task_id: int) -> Progress | None:
         return self.running.get(task_id)
+
+    def progress_of_all(self) -> Sequence[Progress]:
+        return list(self.running.values())
 
 
 @dataclass
@@ -230,7 +243,9 @@ class Description:
 
 @dataclass
 class House:
-    app: Any
+    front: Front
+    relay: Relay
+    """A worker of it: the same process, a real channel."""
     services: Services
     journal: JournalActor
     log: MemoryLog
@@ -247,7 +262,19 @@ class House:
     nursery: trio.Nursery
     tokens: dict[str, str] = field(default_factory=dict)
     description: Description = field(default_factory=lambda: Description(document(methods(), Settings())))
+    compared: set[tuple[str, int]] = field(default_factory=set)
+    """(path, status) of reads that were answered both ways, and the same."""
     _commands: int = 0
+
+    @property
+    def served(self) -> Front | Relay:
+        """What tests of the server serve."""
+        return self.front
+
+    @property
+    def app(self) -> Any:
+        """Quart's part."""
+        return self.front.app
 
     async def execute(self, command: Any, actor: str = "actor:test") -> Reply:
         """A command from elsewhere in the house; returns when the views show it."""
@@ -263,7 +290,21 @@ class House:
         response = await client.open(url, method=verb, **options)
         answer = ApiAnswer(response.status_code, response.headers, await response.get_data())
         self.description.check(verb, url, answer.status, answer.raw)
+        await self._check_read(verb, url, answer, options)
         return answer
+
+    async def _check_read(self, verb: str, url: str, answer: ApiAnswer, options: dict[str, Any]) -> None:
+        """What is a read of the views is answered to the byte as Quart's part answers it, in the daemon and in a worker. (A denial is recorded, so it is not asked for
+        again.)"""
+        scope = scope_of(verb, url, options)
+        if answer.status == 403 or scope is None or self.front.reads.find(scope) is None:
+            return
+        shown = [(name.lower(), value) for name, value in answer.headers.items()]
+        for application in (self.front, self.relay):
+            other = await exchange(application, scope)
+            if other.headers["x-log-position"] == answer.headers["X-Log-Position"]:
+                assert (other.status, list(other.headers.items()), other.raw) == (answer.status, shown, answer.raw), url
+                self.compared.add((url.partition("?")[0], answer.status))
 
     async def login(self, user: str = USER, password: str = PASSWORD, database: str = "rubackup") -> ApiAnswer:
         body = {"rubackup_database": database, "rubackup_user": user, "password": password}
@@ -366,8 +407,11 @@ async def open_house(
             randomness=randomness,
             settings=settings or Settings(version="1.2.3", app_host="api.rubackup.local"),
         )
+        front = create_app(services)
+        relay, worker_views = _worker(front, services, views_path, view_schema, nursery)
         house = House(
-            create_app(services),
+            front,
+            relay,
             services,
             journal,
             log,
@@ -394,7 +438,31 @@ async def open_house(
             yield house
         finally:
             await views.close()
+            await worker_views.close()
             nursery.cancel_scope.cancel()
+
+
+def _worker(
+    front: Front, services: Services, path: Path, schema: ViewSchema, nursery: trio.Nursery
+) -> tuple[Relay, SqliteViewReader]:
+    ours, theirs = socket.socketpair()
+    place, _ = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    channel: Channel[FromWorker, FromDaemon] = Channel(theirs, FromDaemon)
+    times = Times()
+    views = SqliteViewReader(path, schema, InlineThreads(), head=_unknown, position_at=_unknown, time_at=times)
+    admission = Admission(services.settings.requests_max)
+    relay = Relay(channel, views, times, read_methods(), admission, SeededRandomness(8))
+    nursery.start_soon(serve_worker, front, ours, HELLO, Place(place), Handover())
+    nursery.start_soon(channel.run)
+    nursery.start_soon(relay.run)
+    return relay, views
+
+
+def _unknown(*_: int) -> NoReturn:
+    raise AssertionError("a worker has no log")
+
+
+HELLO = Hello(version="", views_fingerprint="", views="", host="", certificate="", key="", requests_max=256)
 
 
 def _tape_site(journal: JournalActor, world: _World, devices: ScsiDevices) -> TapeSite:
@@ -416,6 +484,56 @@ class _World:
     clock: TestClock
     randomness: SeededRandomness
     threads: InlineThreads
+
+
+def scope_of(verb: str, url: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    """What Hypercorn makes of a request without a body; None for one that has more to it than headers."""
+    if options.keys() - {"headers"} or not url.isascii():
+        return None
+    target, _, query = url.partition("?")
+    headers = [(name.lower().encode(), value.encode("latin1")) for name, value in options.get("headers", {}).items()]
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": verb,
+        "scheme": "https",
+        "path": unquote(target),
+        "raw_path": target.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"localhost"), *headers],
+        "client": ("127.0.0.1", 40000),
+        "server": ("127.0.0.1", 5656),
+    }
+
+
+async def exchange(
+    application: Callable[[Any, Any, Any], Awaitable[None]], scope: dict[str, Any], *pieces: bytes
+) -> ApiAnswer:
+    """One request to an ASGI application, with its body in pieces."""
+    told: list[dict[str, Any]] = []
+    asked = iter(
+        [{"type": "http.request", "body": one, "more_body": True} for one in pieces]
+        + [{"type": "http.request", "body": b"", "more_body": False}]
+    )
+
+    async def receive() -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        for one in asked:
+            return one
+        await trio.sleep_forever()
+        raise AssertionError("never")
+
+    async def send(message: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(message)
+
+    await application(scope, receive, send)
+    start, *bodies = told
+    assert start["type"] == "http.response.start"
+    assert [one.get("more_body", False) for one in bodies] == [True] * (len(bodies) - 1) + [False]
+    headers = Headers([(name.decode(), value.decode("latin1")) for name, value in start["headers"]])
+    return ApiAnswer(start["status"], headers, b"".join(one.get("body", b"") for one in bodies))
 
 
 def parse_queue_number(message: str) -> int:

@@ -22,6 +22,12 @@ from tests.httpapi.house import API, PASSWORD, USER, House
 NOW_NS = 1_750_000_000_000_000_000
 
 
+@pytest.fixture(autouse=True, params=["front", "relay"], ids=["daemon", "worker"])
+def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bounds of HTTP hold in either."""
+    monkeypatch.setattr(House, "served", property(lambda house: getattr(house, request.param)))
+
+
 @asynccontextmanager
 async def serving(house: House, directory: Path, **options: Any) -> AsyncIterator[tuple[Serving, ssl.SSLContext]]:
     import time
@@ -36,7 +42,7 @@ async def serving(house: House, directory: Path, **options: Any) -> AsyncIterato
     )
     async with trio.open_nursery() as nursery:
         stop = trio.Event()
-        told: Serving = await nursery.start(partial(serve, house.app, listen, stop=stop.wait))
+        told: Serving = await nursery.start(partial(serve, house.served, listen, stop=stop.wait))
         assert told.port > 0
         yield told, client_context(authority.certificate_pem)
         stop.set()
@@ -277,4 +283,4 @@ async def test_a_taken_port_is_an_error_at_once(house: House, tmp_path: Path) ->
             host="127.0.0.1", port=told.port, certificate=tmp_path / "pki/server.pem", key=tmp_path / "pki/server.key"
         )
         with pytest.raises(OSError, match="in use"):
-            await serve(house.app, listen)
+            await serve(house.served, listen)
