@@ -1,6 +1,6 @@
 """The REST API over a long history, beside a constant answer of the same size from Hypercorn and Quart-Trio alone in the same run.
 
-``scripts/bench rest [--tasks N] [--small N] [--rounds N] [--seconds S] [--folder DIR]``. A real daemon on a log of N tasks from queued to done, over TLS, one process; the
+``scripts/bench rest [--tasks N] [--small N] [--rounds N] [--seconds S] [--folder DIR] [--workers N,N]``. A real daemon on a log of N tasks from queued to done, over TLS, one process; the
 peer is ``bench.rest_peer``. Both take turns, round by round, under the same number of connections; ratios are of requests a second within a round (above 1: we are
 faster), and of latencies where a limit is one of latency. What is asked for:
 
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -171,10 +171,12 @@ class Server:
         answer = json.loads(self.once(self.post(f"{API}/auth/login", json.dumps(body).encode())))["data"]
         self.headers = f"Authorization: Bearer {answer['access_token']}\r\nX-CSRF-TOKEN: {answer['csrf_token']}\r\n"
 
-    def rate(self, requests: Callable[[], bytes], connections: int, seconds: float) -> float:
-        """Requests a second over so many connections."""
+    def rate(
+        self, requests: Callable[[], bytes], connections: int, seconds: float, opened: list[Connection] | None = None
+    ) -> float:
+        """Requests a second over so many connections, new ones if none are given; they are closed."""
         counts = [0] * connections
-        opened = [Connection(self.url, self.context) for _ in range(connections)]
+        opened = opened or [Connection(self.url, self.context) for _ in range(connections)]
         ready = threading.Barrier(connections + 1)
 
         def ask(number: int) -> None:
@@ -267,11 +269,13 @@ def peer(home: Home, context: ssl.SSLContext) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def daemon(folder: Path, tasks: int) -> Iterator[tuple[Installation, Server]]:
+def daemon(
+    folder: Path, tasks: int, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[Installation, Server]]:
     """On a log of so many tasks; nothing of it goes with time."""
     started = time.perf_counter()
     if not folder.exists():
-        folder.mkdir()
+        folder.mkdir(parents=True)
         first = Installation(folder)
         periods = ("done", "error", "broken", "killed")
         first.rest.call(
@@ -281,7 +285,7 @@ def daemon(folder: Path, tasks: int) -> Iterator[tuple[Installation, Server]]:
         started = time.perf_counter()
         lengthen(first.home, tasks)
     appended = time.perf_counter()
-    again = Installation(folder, start_seconds=START_SECONDS)
+    again = Installation(folder, environment, start_seconds=START_SECONDS)
     try:
         ready = time.perf_counter()
         print(
@@ -382,6 +386,16 @@ def compare_growth(small: dict[str, list[float]], large: dict[str, list[float]],
     verdicts.ratio(f"p99 of the small log beside the large one (1 / {whole:.2f})", 1 / whole, 1 / GROWTH_MAX)
 
 
+def _workers(options: argparse.Namespace) -> int:
+    from bench.rest_workers import compare_workers  # it is made of what stands here
+
+    counts = [int(one) for one in options.workers.split(",")]
+    with contextlib.ExitStack() as stack:
+        name = options.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="rbmedia-bench-"))
+        compare_workers(Path(name), counts, options.tasks, options.connections, options.rounds, options.seconds)
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="bench.rest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -391,7 +405,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.7)
     parser.add_argument("--folder", type=Path, help="where logs and views lie; they stay there, for the next time")
+    parser.add_argument(
+        "--workers",
+        help="numbers of HTTP workers, such as 0,1,2: only what they bring is measured (bench.rest_workers)",
+    )
+    parser.add_argument("--connections", type=int, default=READERS, help="with --workers")
     options = parser.parse_args()
+    if options.workers:
+        return _workers(options)
     verdicts = Verdicts()
     with contextlib.ExitStack() as stack:
         name = options.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="rbmedia-bench-"))

@@ -149,8 +149,7 @@ class ChannelClosed(Exception):
 class Channel(Generic[Out, In]):
     """One end. ``run`` has to run; ``receive`` is for one task.
 
-    It works on the socket itself: what is to be sent is handed to the kernel at once, without a task that waits for it. With a stream and a sending task between, a
-    judged read cost the daemon 0.15 ms instead of 0.07.
+    It works on the socket itself: what is to be sent is handed to the kernel at once, without waking a task that does it.
     """
 
     def __init__(self, end: socket.socket, received: Any) -> None:

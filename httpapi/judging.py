@@ -1,7 +1,6 @@
 """The way of a request to its method's handler: bounds, sign-in, role, parameters. The same for Quart's requests and for plain ones.
 
-A plain request is what a read needs of an ASGI scope. Quart's takes 0.15 ms to make and to take down (a sixth of a page of a list), and a
-judge in another process has no use for it.
+A plain request is what a read needs of an ASGI scope: a judge who carries nothing out has no use for Quart's.
 """
 
 from __future__ import annotations

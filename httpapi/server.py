@@ -37,6 +37,10 @@ _ACCEPT_AGAIN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBU
 """Accepting fails for want of something that will be there again: wait, do not stop serving."""
 
 
+AsgiApplication = Callable[[Any, Any, Any], Awaitable[None]]
+"""Of a scope, ``receive`` and ``send``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
     """Where and how to serve."""
@@ -71,7 +75,7 @@ class Serving:
 
 
 async def serve(
-    app: Application,
+    app: AsgiApplication,
     listen: Listen,
     *,
     handed: HandedConnections | None = None,
@@ -109,10 +113,6 @@ async def serve(
 
 def _nobody_counts() -> None:
     """The connections of the daemon itself are counted by ``_Connections``."""
-
-
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-"""ASGI: scope, receive, send."""
 
 
 class _Connections:
