@@ -87,11 +87,11 @@ def agent(
 
 
 @click.command(hidden=True)
-@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option("--number", type=int, required=True)
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="The daemon's.")
+@click.option("--number", type=int, required=True, help="Which of the daemon's workers it is, from 1.")
 @click.option("--handed", type=int, required=True, help="Descriptor of the socket that brings connections.")
 @click.option("--channel", type=int, required=True, help="Descriptor of the socket to the daemon.")
-@click.option("--debug", is_flag=True)
+@click.option("--debug", is_flag=True, help="Extended logging.")
 def http_worker(home: Path, number: int, handed: int, channel: int, debug: bool) -> int:
     """What the daemon starts for the setting `http_workers`; it ends with the daemon."""
     from rbmedia import compose_worker
