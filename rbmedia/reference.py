@@ -58,6 +58,8 @@ def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Co
         if command.invoke_without_command:
             yield path, command
         for name, one in sorted(command.commands.items()):
+            if one.hidden:
+                continue  # what a program starts, nobody types
             yield from _commands(f"{path} {name}", one)
     else:
         arguments = [
