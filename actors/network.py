@@ -92,9 +92,13 @@ class ServerNetwork:
             finally:
                 await trio.aclose_forcefully(plain)
 
-        async with trio.open_nursery() as nursery:
-            await nursery.start(functools.partial(trio.serve_listeners, bounded, listeners))
-            task_status.started(bound)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(functools.partial(trio.serve_listeners, bounded, listeners))
+                task_status.started(bound)
+        finally:
+            if self._local is not None:
+                self._local.unlink(missing_ok=True)
 
     async def dial_data(self, host: str, port: int) -> trio.abc.Stream:
         raise LinkClosed("A daemon does not dial.")

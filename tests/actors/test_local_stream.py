@@ -95,7 +95,7 @@ async def test_a_socket_left_by_a_crash_is_replaced_and_for_the_owner_alone(tmp_
 
 async def test_an_agent_of_this_host_takes_the_socket_and_otherwise_tls(tmp_path: Path) -> None:
     authority = open_authority(tmp_path / "pki", WallClock().now_ns())
-    local = tmp_path / "data.sock"
+    local, away = tmp_path / "data.sock", tmp_path / "away"
     addresses: list[str] = []
 
     async def handler(stream: trio.abc.Stream, address: str) -> None:
@@ -111,8 +111,11 @@ async def test_an_agent_of_this_host_takes_the_socket_and_otherwise_tls(tmp_path
             await stream.send_all(b"hello")
             assert await stream.receive_some(5) == b"hello"
             await trio.aclose_forcefully(stream)
-            local.unlink(missing_ok=True)
+            if local.exists():
+                local.rename(away)
+        away.rename(local)
         nursery.cancel_scope.cancel()
+    assert not local.exists(), "a home at rest holds files alone, which every program can copy"
     assert addresses[0] == "this host"
     assert addresses[1].startswith("127.0.0.1:")
 
