@@ -6,6 +6,7 @@ Both trust the daemon's private authority and nothing else (``drivers.tls``). Im
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import socket
@@ -67,8 +68,10 @@ class ServerNetwork:
         if self._local is not None:
             try:
                 listeners.append(listen_local(self._local))
-            except OSError as error:
-                raise Unavailable(f"Bulk of this host cannot be listened for at {self._local}: {error}") from error
+            except (
+                OSError
+            ) as error:  # a file system that knows no sockets, or is full: the agent of this host takes TLS
+                _log.warning("bulk of this host goes over TLS, because %s cannot be made: %s", self._local, error)
 
         async def one(plain: trio.SocketStream) -> None:
             if plain.socket.family == socket.AF_UNIX:
@@ -98,7 +101,8 @@ class ServerNetwork:
                 task_status.started(bound)
         finally:
             if self._local is not None:
-                self._local.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # what is left there is replaced at the next start
+                    self._local.unlink()
 
     async def dial_data(self, host: str, port: int) -> trio.abc.Stream:
         raise LinkClosed("A daemon does not dial.")

@@ -167,6 +167,7 @@ class RecordReader:
 
     def forget_from(self, position: int) -> None:
         """What stood there is about to be overwritten."""
+        self._failed = None
         for known in self._passed.places():
             if known >= position:
                 self._passed.forget(known)

@@ -120,6 +120,21 @@ async def test_an_agent_of_this_host_takes_the_socket_and_otherwise_tls(tmp_path
     assert addresses[1].startswith("127.0.0.1:")
 
 
+async def test_where_no_socket_can_be_made_bulk_goes_over_tls(tmp_path: Path) -> None:
+    authority = open_authority(tmp_path / "pki", WallClock().now_ns())
+    local = tmp_path / "no folder" / "data.sock"
+
+    async def handler(stream: trio.abc.Stream, address: str) -> None:
+        await stream.send_all(address.partition(":")[0].encode())
+
+    async with trio.open_nursery() as nursery:
+        port: int = await nursery.start(ServerNetwork(authority, local).serve_data, "127.0.0.1", 0, handler)
+        stream = await ClientNetwork(authority.certificate_pem, local).dial_data("127.0.0.1", port)
+        assert await stream.receive_some(100) == b"127.0.0.1"
+        await trio.aclose_forcefully(stream)
+        nursery.cancel_scope.cancel()
+
+
 async def test_frames_of_every_size_over_it_and_none_with_a_payload_before_the_attach(tmp_path: Path) -> None:
     async with pair(tmp_path / "data.sock") as streams:
         ours, theirs = DataChannel(streams[0]), DataChannel(streams[1])
